@@ -186,7 +186,7 @@ impl Disk {
             }
             Request::Flush => stage.trace(format_args!("d{disk} #{op} flush")),
             Request::Zero { range, unmap } => {
-                stage.trace(format_args!("d{disk} #{op} zero {range} unmap={unmap}"))
+                stage.trace(format_args!("d{disk} #{op} zero {range} unmap={unmap}"));
             }
         }
     }

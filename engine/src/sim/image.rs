@@ -51,7 +51,7 @@ impl Image {
                 None => match self.background {
                     Background::Zeros => here.fill(0),
                     Background::Garbage(_) => {
-                        here.copy_from_slice(&self.blank(number)[offset..offset + here.len()])
+                        here.copy_from_slice(&self.blank(number)[offset..offset + here.len()]);
                     }
                 },
             }

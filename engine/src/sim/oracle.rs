@@ -24,7 +24,7 @@ pub enum Violation {
         volume: u32,
         sector: u64,
         content: Content,
-        register: Register,
+        register: Box<Register>,
     },
     #[error("volume {volume} answered a read of {range} with {len} bytes")]
     Length { volume: u32, range: ByteRange, len: u64 },
@@ -32,7 +32,7 @@ pub enum Violation {
     Refused {
         volume: u32,
         sector: u64,
-        register: Register,
+        register: Box<Register>,
     },
 }
 
@@ -106,7 +106,7 @@ impl Oracle {
                 return Err(Violation::Refused {
                     volume,
                     sector,
-                    register: register.clone(),
+                    register: Box::new(register.clone()),
                 });
             }
         }
@@ -190,7 +190,7 @@ impl Oracle {
                     volume: self.volume,
                     sector,
                     content,
-                    register: register.clone(),
+                    register: Box::new(register.clone()),
                 });
             }
         }
@@ -210,7 +210,7 @@ impl Oracle {
                     volume: self.volume,
                     sector,
                     content,
-                    register: register.clone(),
+                    register: Box::new(register.clone()),
                 });
             }
         }

@@ -125,7 +125,7 @@ impl Stage {
                 }
             }
         })
-        .await
+        .await;
     }
 
     /// A number for one more device operation.

@@ -18,6 +18,8 @@ use futures_util::future::join_all;
 use tokio::sync::RwLock;
 use uuid::Uuid;
 
+/// Bytes of each disk: small, as all of it is copied at each start.
+const CAPACITY: u64 = 2 << 20;
 /// Bytes copied at once at a start.
 const COPIED_AT_ONCE: u64 = 1 << 20;
 
@@ -179,6 +181,7 @@ impl World for Mirror {
         let mut shape = Shape::mirror(dice, 2, 0);
         shape.absences = false;
         shape.volumes.truncate(1);
+        shape.disks.iter_mut().for_each(|disk| disk.capacity = CAPACITY);
         shape
     }
 
