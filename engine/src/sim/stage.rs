@@ -113,7 +113,7 @@ impl Stage {
     /// Delivers what falls due, for as long as the life lasts.
     pub async fn pump(self: Arc<Self>) {
         let mut sleep = pin!(sleep_until(Instant::now()));
-        poll_fn(|cx| {
+        poll_fn::<(), _>(|cx| {
             loop {
                 match self.next(cx.waker()) {
                     Next::Deliver(op, device) => device.deliver(op),
