@@ -12,6 +12,7 @@ pub mod logical_device;
 pub mod map;
 pub mod metadata;
 pub mod nbd;
+pub mod planted;
 pub mod raid;
 #[cfg(feature = "sim")]
 pub mod sim;

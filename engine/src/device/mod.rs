@@ -13,8 +13,13 @@
 //!   last successful one may be lost, whatever later flushes say (R5).
 //! - `Request::Read` fills the whole buffer or fails.
 
+pub mod handle;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod slots;
+pub mod superblock;
 
+pub use handle::DeviceHandle;
 pub use slots::{Io, SlotId};
 
 use crate::io::{BufSlice, IoBuf};

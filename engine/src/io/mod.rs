@@ -2,6 +2,7 @@
 
 pub mod buffer;
 pub mod error;
+pub mod range_lock;
 
 pub use buffer::{BufSlice, IoBuf, SharedBuf};
 pub use error::IoError;

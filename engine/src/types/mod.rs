@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod range;
+pub mod sealed;
 
 pub use ids::{
     ApplianceId, CommitId, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, IdSource, LogicalDeviceNumber,
