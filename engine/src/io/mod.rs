@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod error;
 pub mod range_lock;
+pub mod target;
 
 pub use buffer::{BufSlice, IoBuf, SharedBuf};
 pub use error::IoError;

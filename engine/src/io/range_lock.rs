@@ -4,6 +4,9 @@
 //! exclusive ones; a reader waits for the writes before it and holds nothing, so that no read returns new content and
 //! a later one old content again.
 //!
+//! The lock is also the volume's *moment gate* (R14): every claim carries the epoch in which it was admitted, and
+//! [`flip`] moves any number of locks to their next epoch at one moment, without waiting for anything in flight.
+//!
 //! Invariants: a claim waits only for conflicting claims that arrived before it, so nobody waits in a circle and
 //! nobody is overtaken for ever; a claim ends when its guard is dropped, whatever happened to its owner.
 
@@ -33,6 +36,7 @@ impl Mode {
 
 struct Claim {
     number: u64,
+    epoch: u64,
     range: ByteRange,
     mode: Mode,
     /// Who waits for this claim to end.
@@ -44,6 +48,7 @@ struct Claims {
     /// In order of arrival.
     list: Vec<Claim>,
     next_number: u64,
+    epoch: u64,
 }
 
 impl Claims {
@@ -88,9 +93,10 @@ impl RangeLock {
         let number = claims.next_number;
         claims.next_number += 1;
         let granted = !claims.blocked(number, range, mode);
-        claims.list.push(Claim { number, range, mode, waiters: SmallVec::new() });
+        let epoch = claims.epoch;
+        claims.list.push(Claim { number, epoch, range, mode, waiters: SmallVec::new() });
         drop(claims);
-        Claiming { guard: Some(RangeGuard { lock: self, number }), range, mode, granted }
+        Claiming { guard: Some(RangeGuard { lock: self, number, epoch }), range, mode, granted }
     }
 
     /// Resolves when every exclusive claim on `range` that stands now has ended. Holds nothing.
@@ -118,10 +124,41 @@ impl RangeLock {
     }
 }
 
+/// What a flip found on one lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// The epoch that began: claims of it and later ones came after the moment.
+    pub epoch: u64,
+    /// What was in flight: it counts as before the moment.
+    pub in_flight: Vec<ByteRange>,
+}
+
+/// Begins a new epoch on all locks at one moment: no claim of any of them is admitted in between. The locks come in an
+/// order that every caller uses (by volume number), and none twice.
+pub fn flip(locks: &[&RangeLock]) -> Vec<Moment> {
+    let mut closed: Vec<MutexGuard<'_, Claims>> = locks.iter().map(|lock| lock.lock()).collect();
+    for claims in &mut closed {
+        claims.epoch += 1;
+    }
+    let moment = |claims: &MutexGuard<'_, Claims>| Moment {
+        epoch: claims.epoch,
+        in_flight: claims.list.iter().map(|claim| claim.range).collect(),
+    };
+    closed.iter().map(moment).collect()
+}
+
 /// A claim that holds. Dropping it ends the claim.
 pub struct RangeGuard<'a> {
     lock: &'a RangeLock,
     number: u64,
+    epoch: u64,
+}
+
+impl RangeGuard<'_> {
+    /// The epoch in which the claim was admitted.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
 }
 
 impl Drop for RangeGuard<'_> {
@@ -245,6 +282,16 @@ mod tests {
         drop(first);
         drop(second);
         assert!(third.now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_flip_divides_claims_of_all_locks_at_one_moment() {
+        let locks = [RangeLock::new(), RangeLock::new()];
+        let before = locks[1].claim(range(0, 8), Mode::Exclusive).now_or_never().unwrap();
+        let moments = flip(&[&locks[0], &locks[1]]);
+        let after = locks[1].claim(range(8, 8), Mode::Exclusive).now_or_never().unwrap();
+        assert!(before.epoch() < moments[1].epoch && after.epoch() == moments[1].epoch);
+        assert_eq!((&moments[0].in_flight, &moments[1].in_flight), (&vec![], &vec![range(0, 8)]));
     }
 
     proptest! {
