@@ -228,7 +228,7 @@ mod tests {
             steps in proptest::collection::vec((any::<bool>(), a_range()), 0..40),
         ) {
             let mut set = RangeSet::new();
-            let mut oracle = vec![false; SPACE as usize];
+            let mut oracle = bytes(&set);
             for (add, range) in steps {
                 if add { set.insert(range) } else { set.remove(range) }
                 for (at, bit) in (0..).zip(&mut oracle) {
