@@ -5,6 +5,7 @@
 //! `appliance` builds and recovers them in order, and is all that a server sees.
 #![forbid(unstable_features)]
 
+pub mod appliance;
 pub mod device;
 pub mod export;
 pub mod io;

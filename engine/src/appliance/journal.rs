@@ -24,20 +24,39 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Writes into a device's superblock that it belongs to this group.
-    pub(super) async fn label(&self, device: &DeviceHandle, record: &GroupRecord) -> Result<(), JournalError> {
-        self.relabel(device, Some(MemberLabel { group: record.id, record: encode(record) })).await
+    pub(super) async fn label(
+        &self,
+        device: &DeviceHandle,
+        record: &GroupRecord,
+    ) -> Result<(), JournalError> {
+        self.relabel(
+            device,
+            Some(MemberLabel {
+                group: record.id,
+                record: encode(record),
+            }),
+        )
+        .await
     }
 
     /// Writes a device's superblock with another label.
-    pub(super) async fn relabel(&self, device: &DeviceHandle, label: Option<MemberLabel>) -> Result<(), JournalError> {
+    pub(super) async fn relabel(
+        &self,
+        device: &DeviceHandle,
+        label: Option<MemberLabel>,
+    ) -> Result<(), JournalError> {
         let next = {
             let mut superblocks = self.superblocks.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = superblocks.get_mut(&device.id()).ok_or_else(|| JournalError("device without superblock".into()))?;
+            let known = superblocks
+                .get_mut(&device.id())
+                .ok_or_else(|| JournalError("device without superblock".into()))?;
             known.sequence += 1;
             known.member = label;
             known.clone()
         };
-        superblock::write(device, &next).await.map_err(|error| JournalError(error.to_string()))
+        superblock::write(device, &next)
+            .await
+            .map_err(|error| JournalError(error.to_string()))
     }
 }
 

@@ -11,9 +11,7 @@ use crate::logical_device::Slices;
 use crate::map::Run;
 use crate::metadata::State;
 use crate::raid::GroupRecord;
-use crate::types::{
-    ApplianceId, DeviceId, DeviceNumber, EmulationType, GroupNumber, VolumeId, VolumeNumber,
-};
+use crate::types::{ApplianceId, DeviceId, DeviceNumber, EmulationType, GroupNumber, VolumeId, VolumeNumber};
 
 /// Runs in one record: bounds a record's size.
 const RUNS_PER_RECORD: usize = 1024;
@@ -57,9 +55,15 @@ pub enum Record {
     /// A new volume, or new facts of a known one.
     Volume(VolumeRecord),
     /// Further parts of a volume's map.
-    AddRuns { volume: VolumeNumber, runs: Vec<Run> },
+    AddRuns {
+        volume: VolumeNumber,
+        runs: Vec<Run>,
+    },
     /// Further slices that a volume owns.
-    AddSlices { volume: VolumeNumber, slices: Vec<GroupSlices> },
+    AddSlices {
+        volume: VolumeNumber,
+        slices: Vec<GroupSlices>,
+    },
     /// The volume is gone; its slices are to be cleared before they are free.
     RemoveVolume(VolumeNumber),
     /// Slices of a removed volume whose content is gone.
@@ -99,7 +103,11 @@ impl State for Truth {
             Record::Volume(record) => match self.volumes.get_mut(&record.number) {
                 Some(known) => known.record = record,
                 None => {
-                    let truth = VolumeTruth { runs: Vec::new(), slices: Vec::new(), record };
+                    let truth = VolumeTruth {
+                        runs: Vec::new(),
+                        slices: Vec::new(),
+                        record,
+                    };
                     self.volumes.insert(truth.record.number, truth);
                 }
             },
@@ -115,7 +123,8 @@ impl State for Truth {
             }
             Record::RemoveVolume(number) => {
                 let removed = self.volumes.remove(&number);
-                self.clearing.extend(removed.into_iter().flat_map(|volume| volume.slices));
+                self.clearing
+                    .extend(removed.into_iter().flat_map(|volume| volume.slices));
             }
             Record::Cleared(slices) => self.clearing.retain(|known| *known != slices),
             Record::ToClear(slices) => self.clearing.push(slices),
@@ -128,8 +137,14 @@ impl State for Truth {
             let runs = volume.runs.chunks(RUNS_PER_RECORD);
             let slices = volume.slices.chunks(RUNS_PER_RECORD);
             std::iter::once(Record::Volume(volume.record.clone()))
-                .chain(runs.map(move |runs| Record::AddRuns { volume: number, runs: runs.to_vec() }))
-                .chain(slices.map(move |slices| Record::AddSlices { volume: number, slices: slices.to_vec() }))
+                .chain(runs.map(move |runs| Record::AddRuns {
+                    volume: number,
+                    runs: runs.to_vec(),
+                }))
+                .chain(slices.map(move |slices| Record::AddSlices {
+                    volume: number,
+                    slices: slices.to_vec(),
+                }))
         });
         Box::new(
             (self.appliance.map(Record::Appliance).into_iter())
@@ -143,5 +158,8 @@ impl State for Truth {
 
 /// The records that add runs to a volume, in bounded pieces.
 pub(super) fn add_runs(volume: VolumeNumber, runs: &[Run]) -> impl Iterator<Item = Record> + '_ {
-    runs.chunks(RUNS_PER_RECORD).map(move |runs| Record::AddRuns { volume, runs: runs.to_vec() })
+    runs.chunks(RUNS_PER_RECORD).map(move |runs| Record::AddRuns {
+        volume,
+        runs: runs.to_vec(),
+    })
 }

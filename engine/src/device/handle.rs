@@ -7,8 +7,8 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, start};
-use crate::types::{ByteRange, DeviceId};
 use crate::io::{BufSlice, IoBuf};
+use crate::types::{ByteRange, DeviceId};
 
 /// An opened device with its latch. Shared by everything that uses the device.
 pub struct DeviceHandle {
@@ -33,7 +33,11 @@ fn severity(error: &DeviceError) -> Severity {
 
 impl DeviceHandle {
     pub fn new(id: DeviceId, device: Arc<dyn Device>) -> Self {
-        Self { id, device, failed: OnceLock::new() }
+        Self {
+            id,
+            device,
+            failed: OnceLock::new(),
+        }
     }
 
     pub fn id(&self) -> DeviceId {
@@ -81,7 +85,12 @@ impl DeviceHandle {
 
     /// Reads `len` bytes at `at`.
     pub async fn read(&self, at: u64, len: usize) -> Result<IoBuf, DeviceError> {
-        let Completion { result, buf } = self.run(Request::Read { at, buf: IoBuf::new(len) }).await;
+        let Completion { result, buf } = self
+            .run(Request::Read {
+                at,
+                buf: IoBuf::new(len),
+            })
+            .await;
         result.map(|()| buf.expect("a read that succeeded returns its buffer"))
     }
 
@@ -100,6 +109,9 @@ impl DeviceHandle {
 
 impl std::fmt::Debug for DeviceHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeviceHandle").field("id", &self.id).field("failure", &self.failure()).finish_non_exhaustive()
+        f.debug_struct("DeviceHandle")
+            .field("id", &self.id)
+            .field("failure", &self.failure())
+            .finish_non_exhaustive()
     }
 }

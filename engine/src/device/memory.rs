@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Completion, Device, DeviceError, DeviceHandle, DeviceInfo, Request, Started};
-use crate::types::{DeviceId, IdSource};
+use crate::types::DeviceId;
 
 pub(crate) struct MemoryDevice {
     info: DeviceInfo,
@@ -13,20 +13,24 @@ pub(crate) struct MemoryDevice {
 struct Inner {
     content: Vec<u8>,
     fail_all: bool,
-    fail_writes_after: Option<u64>,
-    writes: u64,
 }
 
 impl MemoryDevice {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        let info = DeviceInfo { capacity: capacity as u64, block: 512, zeroes_fast: true, volatile_cache: false };
-        let inner = Inner { content: vec![0; capacity], fail_all: false, fail_writes_after: None, writes: 0 };
-        Arc::new(Self { info, inner: Mutex::new(inner) })
-    }
-
-    /// A handle as the appliance would make it when it opens the device.
-    pub(crate) fn open(self: &Arc<Self>, ids: &IdSource) -> Arc<DeviceHandle> {
-        self.open_as(DeviceId::random(ids))
+        let info = DeviceInfo {
+            capacity: capacity as u64,
+            block: 512,
+            zeroes_fast: true,
+            volatile_cache: false,
+        };
+        let inner = Inner {
+            content: vec![0; capacity],
+            fail_all: false,
+        };
+        Arc::new(Self {
+            info,
+            inner: Mutex::new(inner),
+        })
     }
 
     pub(crate) fn open_as(self: &Arc<Self>, id: DeviceId) -> Arc<DeviceHandle> {
@@ -35,12 +39,6 @@ impl MemoryDevice {
 
     pub(crate) fn fail_everything(&self, fail: bool) {
         self.inner.lock().unwrap().fail_all = fail;
-    }
-
-    /// The write with this number, counted from now, and all later ones fail.
-    pub(crate) fn fail_writes_after(&self, count: u64) {
-        let mut inner = self.inner.lock().unwrap();
-        inner.fail_writes_after = Some(inner.writes + count);
     }
 
     pub(crate) fn content(&self, at: usize, len: usize) -> Vec<u8> {
@@ -59,10 +57,11 @@ impl Device for MemoryDevice {
 
     fn submit(&self, request: Request) -> Started {
         let mut inner = self.inner.lock().unwrap();
-        let mut completion = Completion { result: Ok(()), buf: None };
-        let changes = matches!(request, Request::Write { .. } | Request::Zero { .. });
-        inner.writes += u64::from(changes);
-        if inner.fail_all || (changes && inner.fail_writes_after.is_some_and(|limit| inner.writes > limit)) {
+        let mut completion = Completion {
+            result: Ok(()),
+            buf: None,
+        };
+        if inner.fail_all {
             completion.result = Err(DeviceError::Os(5));
             return Started::Done(completion);
         }
@@ -78,7 +77,10 @@ impl Device for MemoryDevice {
                 inner.content[at..at + data.len()].copy_from_slice(data.as_slice());
             }
             Request::Zero { range, .. } => {
-                let (start, end) = (usize::try_from(range.start()).unwrap(), usize::try_from(range.end()).unwrap());
+                let (start, end) = (
+                    usize::try_from(range.start()).unwrap(),
+                    usize::try_from(range.end()).unwrap(),
+                );
                 inner.content[start..end].fill(0);
             }
             Request::Flush => {}

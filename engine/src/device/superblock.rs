@@ -17,7 +17,10 @@ use crate::io::IoBuf;
 use crate::types::sealed::{self, Kind, SealError};
 use crate::types::{ApplianceId, ByteRange, DeviceId, DeviceNumber, GroupId};
 
-const KIND: Kind = Kind { magic: *b"ASHLRsup", version: 1 };
+const KIND: Kind = Kind {
+    magic: *b"ASHLRsup",
+    version: 1,
+};
 const COPY_LEN: u64 = 32 << 10;
 const COPY_A: u64 = 32 << 10;
 const HEAD: u64 = 64 << 10;
@@ -79,7 +82,9 @@ pub enum SuperblockError {
     Device(#[from] DeviceError),
     #[error("the device was written by a newer program: {0}")]
     Newer(SealError),
-    #[error("a superblock was written for a larger device: it needs {needed} bytes, the device has {capacity}")]
+    #[error(
+        "a superblock was written for a larger device: it needs {needed} bytes, the device has {capacity}"
+    )]
     Shrunk { needed: u64, capacity: u64 },
 }
 
@@ -98,7 +103,13 @@ pub async fn read(device: &DeviceHandle) -> Result<Option<Superblock>, Superbloc
             Err(error) => return Err(error.into()),
         };
         match sealed::open::<Superblock>(KIND, bytes.as_slice()) {
-            Ok(found) if newest.as_ref().is_none_or(|known| known.sequence < found.sequence) => newest = Some(found),
+            Ok(found)
+                if newest
+                    .as_ref()
+                    .is_none_or(|known| known.sequence < found.sequence) =>
+            {
+                newest = Some(found);
+            }
             Ok(_) | Err(SealError::Invalid) => {}
             Err(newer) => newer_version = Some(newer),
         }
@@ -107,9 +118,10 @@ pub async fn read(device: &DeviceHandle) -> Result<Option<Superblock>, Superbloc
         return Err(SuperblockError::Newer(newer));
     }
     match newest {
-        Some(found) if found.layout.copy_b + TAIL > capacity => {
-            Err(SuperblockError::Shrunk { needed: found.layout.copy_b + TAIL, capacity })
-        }
+        Some(found) if found.layout.copy_b + TAIL > capacity => Err(SuperblockError::Shrunk {
+            needed: found.layout.copy_b + TAIL,
+            capacity,
+        }),
         found => Ok(found),
     }
 }
@@ -118,7 +130,10 @@ pub async fn read(device: &DeviceHandle) -> Result<Option<Superblock>, Superbloc
 pub async fn write(device: &DeviceHandle, superblock: &Superblock) -> Result<(), DeviceError> {
     let sealed = sealed::seal(KIND, superblock);
     let mut copy = IoBuf::zeroed(usize::try_from(COPY_LEN).expect("32 KiB"));
-    assert!(sealed.len() <= copy.len(), "a superblock fits its copy: members and history are bounded");
+    assert!(
+        sealed.len() <= copy.len(),
+        "a superblock fits its copy: members and history are bounded"
+    );
     copy.as_mut_slice()[..sealed.len()].copy_from_slice(&sealed);
     let copy = copy.into_slice();
     device.write(COPY_A, copy.clone(), true).await?;
@@ -133,7 +148,9 @@ pub async fn erase(device: &DeviceHandle) -> Result<(), DeviceError> {
     let edge = (1 << 20).min(capacity - capacity % block);
     let capacity = capacity - capacity % block;
     device.zero(ByteRange::between(0, edge), false).await?;
-    device.zero(ByteRange::between(capacity - edge, capacity), false).await?;
+    device
+        .zero(ByteRange::between(capacity - edge, capacity), false)
+        .await?;
     device.flush().await
 }
 

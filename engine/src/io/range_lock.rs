@@ -36,7 +36,6 @@ impl Mode {
 
 struct Claim {
     number: u64,
-    epoch: u64,
     range: ByteRange,
     mode: Mode,
     /// Who waits for this claim to end.
@@ -94,9 +93,23 @@ impl RangeLock {
         claims.next_number += 1;
         let granted = !claims.blocked(number, range, mode);
         let epoch = claims.epoch;
-        claims.list.push(Claim { number, epoch, range, mode, waiters: SmallVec::new() });
+        claims.list.push(Claim {
+            number,
+            range,
+            mode,
+            waiters: SmallVec::new(),
+        });
         drop(claims);
-        Claiming { guard: Some(RangeGuard { lock: self, number, epoch }), range, mode, granted }
+        Claiming {
+            guard: Some(RangeGuard {
+                lock: self,
+                number,
+                epoch,
+            }),
+            range,
+            mode,
+            granted,
+        }
     }
 
     /// Resolves when every exclusive claim on `range` that stands now has ended. Holds nothing.
@@ -104,14 +117,22 @@ impl RangeLock {
         let claims = self.lock();
         let number = claims.next_number;
         let granted = !claims.blocked(number, range, Mode::Shared);
-        Passing { lock: self, number, range, granted }
+        Passing {
+            lock: self,
+            number,
+            range,
+            granted,
+        }
     }
 
     /// Resolves when every claim, of whatever mode, on `range` that stands now has ended. Holds nothing.
     pub async fn drain(&self, range: ByteRange) {
         let number = self.lock().next_number;
         std::future::poll_fn(|cx| {
-            if self.lock().wait_for_earlier(number, range, Mode::Exclusive, cx.waker()) {
+            if self
+                .lock()
+                .wait_for_earlier(number, range, Mode::Exclusive, cx.waker())
+            {
                 return Poll::Pending;
             }
             Poll::Ready(())
@@ -166,7 +187,9 @@ impl Drop for RangeGuard<'_> {
         let mut claims = self.lock.lock();
         // The newest claims end first in the common case of a short queue.
         let index = claims.list.iter().rposition(|claim| claim.number == self.number);
-        let ended = claims.list.remove(index.expect("a guard's claim is listed until the guard is dropped"));
+        let ended = claims
+            .list
+            .remove(index.expect("a guard's claim is listed until the guard is dropped"));
         drop(claims);
         ended.waiters.into_iter().for_each(Waker::wake);
     }
@@ -186,7 +209,11 @@ impl<'a> Future for Claiming<'a> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RangeGuard<'a>> {
         if !self.granted {
             let guard = self.guard.as_ref().expect("polled after completion");
-            if guard.lock.lock().wait_for_earlier(guard.number, self.range, self.mode, cx.waker()) {
+            if guard
+                .lock
+                .lock()
+                .wait_for_earlier(guard.number, self.range, self.mode, cx.waker())
+            {
                 return Poll::Pending;
             }
         }
@@ -206,7 +233,12 @@ impl Future for Passing<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.granted && self.lock.lock().wait_for_earlier(self.number, self.range, Mode::Shared, cx.waker()) {
+        if !self.granted
+            && self
+                .lock
+                .lock()
+                .wait_for_earlier(self.number, self.range, Mode::Shared, cx.waker())
+        {
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -254,7 +286,10 @@ mod tests {
         let mut copier = lock.claim(range(0, 64), Mode::Exclusive);
         assert!((&mut copier).now_or_never().is_none());
         let mut late = lock.claim(range(0, 8), Mode::Shared);
-        assert!((&mut late).now_or_never().is_none(), "a copier is not starved by writes that come after it");
+        assert!(
+            (&mut late).now_or_never().is_none(),
+            "a copier is not starved by writes that come after it"
+        );
         drop((first, second));
         drop(copier.now_or_never().expect("the writes have ended"));
         assert!(late.now_or_never().is_some());
@@ -267,7 +302,10 @@ mod tests {
         let mut reader = lock.pass(range(4, 1));
         assert!((&mut reader).now_or_never().is_none());
         drop(write);
-        let _next = lock.claim(range(0, 8), Mode::Exclusive).now_or_never().expect("readers hold nothing");
+        let _next = lock
+            .claim(range(0, 8), Mode::Exclusive)
+            .now_or_never()
+            .expect("readers hold nothing");
         assert!(reader.now_or_never().is_some());
     }
 
@@ -287,11 +325,20 @@ mod tests {
     #[test]
     fn a_flip_divides_claims_of_all_locks_at_one_moment() {
         let locks = [RangeLock::new(), RangeLock::new()];
-        let before = locks[1].claim(range(0, 8), Mode::Exclusive).now_or_never().unwrap();
+        let before = locks[1]
+            .claim(range(0, 8), Mode::Exclusive)
+            .now_or_never()
+            .unwrap();
         let moments = flip(&[&locks[0], &locks[1]]);
-        let after = locks[1].claim(range(8, 8), Mode::Exclusive).now_or_never().unwrap();
+        let after = locks[1]
+            .claim(range(8, 8), Mode::Exclusive)
+            .now_or_never()
+            .unwrap();
         assert!(before.epoch() < moments[1].epoch && after.epoch() == moments[1].epoch);
-        assert_eq!((&moments[0].in_flight, &moments[1].in_flight), (&vec![], &vec![range(0, 8)]));
+        assert_eq!(
+            (&moments[0].in_flight, &moments[1].in_flight),
+            (&vec![], &vec![range(0, 8)])
+        );
     }
 
     proptest! {

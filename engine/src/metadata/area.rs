@@ -69,7 +69,11 @@ impl Reader<'_> {
             return Ok(Some(ahead.cut(usize_of(at - start), usize_of(len))));
         }
         let amount = len.max(READ_AHEAD).min(self.half.len() - at);
-        let read = self.device.read(self.half.start() + at, usize_of(amount)).await?.into_slice();
+        let read = self
+            .device
+            .read(self.half.start() + at, usize_of(amount))
+            .await?
+            .into_slice();
         let cut = read.cut(0, usize_of(len));
         self.ahead = Some((at, read));
         Ok(Some(cut))
@@ -77,10 +81,16 @@ impl Reader<'_> {
 
     /// The next valid frame's body; `None` where none stands.
     async fn next(&mut self) -> Result<Option<BufSlice>, DeviceError> {
-        let Some(first) = self.bytes(self.at, FRAME_UNIT).await? else { return Ok(None) };
-        let Ok(body) = sealed::body_len(KIND, first.as_slice()) else { return Ok(None) };
+        let Some(first) = self.bytes(self.at, FRAME_UNIT).await? else {
+            return Ok(None);
+        };
+        let Ok(body) = sealed::body_len(KIND, first.as_slice()) else {
+            return Ok(None);
+        };
         let len = ((HEADER_LEN + body) as u64).next_multiple_of(FRAME_UNIT);
-        let Some(frame) = self.bytes(self.at, len).await? else { return Ok(None) };
+        let Some(frame) = self.bytes(self.at, len).await? else {
+            return Ok(None);
+        };
         if sealed::open_body(KIND, frame.as_slice()).is_err() {
             return Ok(None);
         }
@@ -107,16 +117,39 @@ async fn walk(
     half: u64,
     mut records: impl FnMut(&[u8]),
 ) -> Result<Option<Scanned>, DeviceError> {
-    let mut reader = Reader { device, half: half_of(range, half), at: 0, ahead: None };
-    let Some(body) = reader.next().await? else { return Ok(None) };
-    let Some((Head::SnapshotStart { tip: start, holders, history }, rest)) = frame::decode_head(body.as_slice()) else {
+    let mut reader = Reader {
+        device,
+        half: half_of(range, half),
+        at: 0,
+        ahead: None,
+    };
+    let Some(body) = reader.next().await? else {
+        return Ok(None);
+    };
+    let Some((
+        Head::SnapshotStart {
+            tip: start,
+            holders,
+            history,
+        },
+        rest,
+    )) = frame::decode_head(body.as_slice())
+    else {
         return Ok(None);
     };
     records(rest);
-    let mut scanned = Scanned { tip: start, holders, history, half, end: 0 };
+    let mut scanned = Scanned {
+        tip: start,
+        holders,
+        history,
+        half,
+        end: 0,
+    };
     let mut seen = 0;
     loop {
-        let Some(body) = reader.next().await? else { return Ok(None) };
+        let Some(body) = reader.next().await? else {
+            return Ok(None);
+        };
         match frame::decode_head(body.as_slice()) {
             Some((Head::SnapshotPart { tip, number }, rest)) if tip == start && number == seen => {
                 seen += 1;
@@ -149,7 +182,9 @@ pub(super) async fn scan(device: &DeviceHandle, range: ByteRange) -> Result<Opti
     let mut newest: Option<Scanned> = None;
     for half in [0, 1] {
         if let Some(found) = walk(device, range, half, |_| ()).await?
-            && newest.as_ref().is_none_or(|known| known.tip.generation < found.tip.generation)
+            && newest
+                .as_ref()
+                .is_none_or(|known| known.tip.generation < found.tip.generation)
         {
             newest = Some(found);
         }
@@ -161,7 +196,12 @@ impl Area {
     /// An area whose next write is a snapshot to its first half.
     pub(super) fn blank(device: Arc<DeviceHandle>, range: ByteRange) -> Self {
         let full = half_of(range, 1).len();
-        Self { device, range, half: 1, end: full }
+        Self {
+            device,
+            range,
+            half: 1,
+            end: full,
+        }
     }
 
     /// Whether the area holds the state that it was opened for; a blank one does not.
@@ -171,7 +211,12 @@ impl Area {
 
     /// The area after a scan.
     pub(super) fn scanned(device: Arc<DeviceHandle>, range: ByteRange, scanned: &Scanned) -> Self {
-        Self { device, range, half: scanned.half, end: scanned.end }
+        Self {
+            device,
+            range,
+            half: scanned.half,
+            end: scanned.end,
+        }
     }
 
     /// Decodes the state that a scan found. `None` where a record cannot be decoded: written by another program.
@@ -181,10 +226,15 @@ impl Area {
     {
         let mut state = S::default();
         let mut whole = true;
-        walk(&self.device, self.range, self.half, |bytes| match frame::decode_records::<S::Record>(bytes) {
-            Some(records) => records.into_iter().for_each(|record| state.apply(record)),
-            None => whole = false,
-        })
+        walk(
+            &self.device,
+            self.range,
+            self.half,
+            |bytes| match frame::decode_records::<S::Record>(bytes) {
+                Some(records) => records.into_iter().for_each(|record| state.apply(record)),
+                None => whole = false,
+            },
+        )
         .await?;
         Ok(whole.then_some(state))
     }
@@ -214,27 +264,44 @@ impl Area {
         let half = 1 - self.half;
         let target = half_of(self.range, half);
         let mut end = 0;
-        let start = Head::SnapshotStart { tip, holders: holders.to_vec(), history: history.clone() };
+        let start = Head::SnapshotStart {
+            tip,
+            holders: holders.to_vec(),
+            history: history.clone(),
+        };
         end = self.put::<S::Record>(target, end, &start, &[]).await?;
         let mut parts = 0;
         let mut records = state.snapshot().peekable();
         while records.peek().is_some() {
             let part: Vec<S::Record> = records.by_ref().take(RECORDS_PER_PART).collect();
-            end = self.put(target, end, &Head::SnapshotPart { tip, number: parts }, &part).await?;
+            end = self
+                .put(target, end, &Head::SnapshotPart { tip, number: parts }, &part)
+                .await?;
             parts += 1;
         }
         self.device.flush().await?;
-        end = self.put::<S::Record>(target, end, &Head::SnapshotEnd { tip, parts }, &[]).await?;
+        end = self
+            .put::<S::Record>(target, end, &Head::SnapshotEnd { tip, parts }, &[])
+            .await?;
         self.device.flush().await?;
         (self.half, self.end) = (half, end);
         Ok(())
     }
 
-    async fn put<R: Serialize>(&self, half: ByteRange, end: u64, head: &Head, records: &[R]) -> Result<u64, AreaError> {
+    async fn put<R: Serialize>(
+        &self,
+        half: ByteRange,
+        end: u64,
+        head: &Head,
+        records: &[R],
+    ) -> Result<u64, AreaError> {
         let frame = frame::encode(head, records);
         let next = end + frame.len() as u64;
         if next > half.len() {
-            return Err(AreaError::Full { needed: next, half: half.len() });
+            return Err(AreaError::Full {
+                needed: next,
+                half: half.len(),
+            });
         }
         self.device.write(half.start() + end, frame, false).await?;
         Ok(next)

@@ -24,7 +24,11 @@ pub struct HolderCopy {
 impl HolderCopy {
     pub async fn read(device: Arc<DeviceHandle>, area: ByteRange) -> Result<Self, DeviceError> {
         let scanned = area::scan(&device, area).await?;
-        Ok(Self { device, area, scanned })
+        Ok(Self {
+            device,
+            area,
+            scanned,
+        })
     }
 
     /// The newest commit that the device holds.
@@ -55,13 +59,24 @@ pub fn elect(copies: &[HolderCopy], prefer: Option<DeviceId>) -> Option<Elected>
     let held: Vec<Held<'_>> = copies
         .iter()
         .enumerate()
-        .filter_map(|(index, copy)| Some(Held { index, id: copy.device.id(), scanned: copy.scanned.as_ref()? }))
+        .filter_map(|(index, copy)| {
+            Some(Held {
+                index,
+                id: copy.device.id(),
+                scanned: copy.scanned.as_ref()?,
+            })
+        })
         .collect();
     held.iter()
         .map(|candidate| judge(candidate, &held))
         .max_by_key(|elected| {
             let preferred = prefer == Some(copies[elected.newest].device.id());
-            (preferred, elected.quorum, elected.diverged.is_empty(), elected.tip.generation)
+            (
+                preferred,
+                elected.quorum,
+                elected.diverged.is_empty(),
+                elected.tip.generation,
+            )
         })
 }
 
@@ -81,21 +96,39 @@ impl Held<'_> {
 /// more than the rest can have it.
 fn may_be_acknowledged(held: &Held<'_>, all: &[Held<'_>]) -> bool {
     let named = &held.scanned.holders;
-    let without = all.iter().filter(|other| named.contains(&other.id) && !other.has(held.scanned.tip)).count();
+    let without = all
+        .iter()
+        .filter(|other| named.contains(&other.id) && !other.has(held.scanned.tip))
+        .count();
     named.len() - without >= named.len().div_ceil(2)
 }
 
 /// What it would mean if `candidate` counted.
 fn judge(candidate: &Held<'_>, all: &[Held<'_>]) -> Elected {
-    let Scanned { tip, holders: named, history, .. } = candidate.scanned;
+    let Scanned {
+        tip,
+        holders: named,
+        history,
+        ..
+    } = candidate.scanned;
     let diverged: Vec<DeviceId> = all
         .iter()
         .filter(|other| other.scanned.tip != *tip && history.contains(other.scanned.tip) == Some(false))
         .filter(|other| may_be_acknowledged(other, all))
         .map(|other| other.id)
         .collect();
-    let missing: Vec<DeviceId> =
-        named.iter().filter(|named| !all.iter().any(|held| held.id == **named)).copied().collect();
+    let missing: Vec<DeviceId> = named
+        .iter()
+        .filter(|named| !all.iter().any(|held| held.id == **named))
+        .copied()
+        .collect();
     let quorum = (named.len() - missing.len()) * 2 > named.len() && diverged.is_empty();
-    Elected { newest: candidate.index, tip: *tip, named: named.clone(), quorum, missing, diverged }
+    Elected {
+        newest: candidate.index,
+        tip: *tip,
+        named: named.clone(),
+        quorum,
+        missing,
+        diverged,
+    }
 }

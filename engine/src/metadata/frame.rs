@@ -14,7 +14,10 @@ use crate::types::{CommitId, DeviceId};
 
 /// Frames begin and end at multiples of this.
 pub(super) const FRAME_UNIT: u64 = 4096;
-pub(super) const KIND: Kind = Kind { magic: *b"ASHLRmet", version: 1 };
+pub(super) const KIND: Kind = Kind {
+    magic: *b"ASHLRmet",
+    version: 1,
+};
 /// How many ancestors a snapshot names. A copy that is older than that cannot be told from a foreign one.
 const HISTORY: usize = 1024;
 
@@ -51,17 +54,33 @@ impl History {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Head {
     /// The first frame of a snapshot of the state at `tip`.
-    SnapshotStart { tip: Tip, holders: Vec<DeviceId>, history: History },
-    SnapshotPart { tip: Tip, number: u32 },
+    SnapshotStart {
+        tip: Tip,
+        holders: Vec<DeviceId>,
+        history: History,
+    },
+    SnapshotPart {
+        tip: Tip,
+        number: u32,
+    },
     /// Makes the snapshot valid: it has so many parts.
-    SnapshotEnd { tip: Tip, parts: u32 },
-    Commit { tip: Tip, parent: CommitId, holders: Vec<DeviceId> },
+    SnapshotEnd {
+        tip: Tip,
+        parts: u32,
+    },
+    Commit {
+        tip: Tip,
+        parent: CommitId,
+        holders: Vec<DeviceId>,
+    },
 }
 
 /// A frame ready to be written.
 pub(super) fn encode<R: Serialize>(head: &Head, records: &[R]) -> BufSlice {
     let sealed = sealed::seal(KIND, &(head, records));
-    let padded = u64::try_from(sealed.len()).expect("fits memory").next_multiple_of(FRAME_UNIT);
+    let padded = u64::try_from(sealed.len())
+        .expect("fits memory")
+        .next_multiple_of(FRAME_UNIT);
     let mut buf = IoBuf::new(usize::try_from(padded).expect("fits memory"));
     let (body, rest) = buf.as_mut_slice().split_at_mut(sealed.len());
     body.copy_from_slice(&sealed);

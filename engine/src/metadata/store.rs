@@ -18,8 +18,14 @@ pub const MAX_HOLDERS: usize = 5;
 /// Why metadata could not be read or changed. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    #[error("metadata cannot be made durable: {written} of {named} holders could be written, {needed} are needed")]
-    NoQuorum { written: usize, named: usize, needed: usize },
+    #[error(
+        "metadata cannot be made durable: {written} of {named} holders could be written, {needed} are needed"
+    )]
+    NoQuorum {
+        written: usize,
+        named: usize,
+        needed: usize,
+    },
     #[error("metadata was written by another program version and cannot be read")]
     Unreadable,
     #[error(transparent)]
@@ -47,18 +53,37 @@ pub struct Store<S> {
 
 impl<S: State> Store<S> {
     /// Starts the metadata of a new appliance on these devices (at most [`MAX_HOLDERS`] of them are used).
-    pub async fn create(devices: Vec<(Arc<DeviceHandle>, ByteRange)>, ids: IdSource) -> Result<Self, StoreError> {
-        let tip = Tip { generation: 1, id: CommitId::random(&ids) };
+    pub async fn create(
+        devices: Vec<(Arc<DeviceHandle>, ByteRange)>,
+        ids: IdSource,
+    ) -> Result<Self, StoreError> {
+        let tip = Tip {
+            generation: 1,
+            id: CommitId::random(&ids),
+        };
         let mut history = History::default();
         history.push(tip);
-        let live: Vec<Area> =
-            devices.into_iter().take(MAX_HOLDERS).map(|(device, range)| Area::blank(device, range)).collect();
+        let live: Vec<Area> = devices
+            .into_iter()
+            .take(MAX_HOLDERS)
+            .map(|(device, range)| Area::blank(device, range))
+            .collect();
         let named = live.iter().map(|area| area.device.id()).collect();
-        let mut inner = Inner { state: S::default(), tip, history, named, live, broken: None };
+        let mut inner = Inner {
+            state: S::default(),
+            tip,
+            history,
+            named,
+            live,
+            broken: None,
+        };
         for index in 0..inner.live.len() {
             inner.refresh(index).await.map_err(StoreError::from_area)?;
         }
-        Ok(Self { inner: tokio::sync::Mutex::new(inner), ids })
+        Ok(Self {
+            inner: tokio::sync::Mutex::new(inner),
+            ids,
+        })
     }
 
     /// Reads the copy that was elected. Writes nothing yet.
@@ -85,7 +110,10 @@ impl<S: State> Store<S> {
             live,
             broken: None,
         };
-        Ok(Self { inner: tokio::sync::Mutex::new(inner), ids })
+        Ok(Self {
+            inner: tokio::sync::Mutex::new(inner),
+            ids,
+        })
     }
 
     /// Makes the devices that are here the holders: brings each up to date and commits the new list. `forced` is the
@@ -102,7 +130,11 @@ impl<S: State> Store<S> {
             if live.len() == MAX_HOLDERS {
                 break;
             }
-            let known = inner.live.iter().find(|area| area.device.id() == device.id()).cloned();
+            let known = inner
+                .live
+                .iter()
+                .find(|area| area.device.id() == device.id())
+                .cloned();
             live.push(known.unwrap_or_else(|| Area::blank(device, range)));
         }
         let previous: Vec<DeviceId> = inner.named.clone();
@@ -120,9 +152,17 @@ impl<S: State> Store<S> {
                 Err(full) => return Err(StoreError::Full(full)),
             }
         }
-        let written = inner.live.iter().filter(|area| previous.contains(&area.device.id())).count();
+        let written = inner
+            .live
+            .iter()
+            .filter(|area| previous.contains(&area.device.id()))
+            .count();
         if written < needed {
-            return Err(StoreError::NoQuorum { written, named: previous.len(), needed });
+            return Err(StoreError::NoQuorum {
+                written,
+                named: previous.len(),
+                needed,
+            });
         }
         // Every one of the new holders, so that also half of the old ones know the new list.
         inner.named = inner.live_ids();
@@ -176,16 +216,35 @@ impl<S: State> Inner<S> {
 
     /// Writes the whole state to one holder.
     async fn refresh(&mut self, index: usize) -> Result<(), AreaError> {
-        let Self { state, tip, history, named, live, .. } = self;
+        let Self {
+            state,
+            tip,
+            history,
+            named,
+            live,
+            ..
+        } = self;
         live[index].rewrite(state, *tip, named, history).await
     }
 
-    async fn commit(&mut self, ids: &IdSource, records: Vec<S::Record>, needed: usize) -> Result<(), StoreError> {
+    async fn commit(
+        &mut self,
+        ids: &IdSource,
+        records: Vec<S::Record>,
+        needed: usize,
+    ) -> Result<(), StoreError> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
-        let tip = Tip { generation: self.tip.generation + 1, id: CommitId::random(ids) };
-        let head = Head::Commit { tip, parent: self.tip.id, holders: self.named.clone() };
+        let tip = Tip {
+            generation: self.tip.generation + 1,
+            id: CommitId::random(ids),
+        };
+        let head = Head::Commit {
+            tip,
+            parent: self.tip.id,
+            holders: self.named.clone(),
+        };
         let frame = frame::encode(&head, &records);
         self.make_room(&frame).await?;
         let named = self.named.len();
@@ -198,7 +257,11 @@ impl<S: State> Inner<S> {
         self.live = appended.into_iter().flatten().collect();
         let written = self.live.len();
         if written < needed {
-            let error = StoreError::NoQuorum { written, named, needed };
+            let error = StoreError::NoQuorum {
+                written,
+                named,
+                needed,
+            };
             self.broken = Some(error.clone());
             return Err(error);
         }

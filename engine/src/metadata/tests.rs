@@ -37,12 +37,17 @@ fn area() -> ByteRange {
 impl Bench {
     fn new(count: usize) -> Self {
         let ids = IdSource::from_seed(1);
-        let devices = (0..count).map(|_| (DeviceId::random(&ids), MemoryDevice::new(AREA_LEN))).collect();
+        let devices = (0..count)
+            .map(|_| (DeviceId::random(&ids), MemoryDevice::new(AREA_LEN)))
+            .collect();
         Self { ids, devices }
     }
 
     fn handles(&self, present: &[usize]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
-        present.iter().map(|&index| (self.devices[index].1.open_as(self.devices[index].0), area())).collect()
+        present
+            .iter()
+            .map(|&index| (self.devices[index].1.open_as(self.devices[index].0), area()))
+            .collect()
     }
 
     fn create(&self) -> Store<Numbers> {
@@ -62,7 +67,10 @@ impl Bench {
 
     fn open(&self, present: &[usize]) -> (Store<Numbers>, Elected) {
         let (copies, elected) = self.elect(present);
-        (done(Store::open(&copies, &elected, self.ids.clone())).unwrap(), elected)
+        (
+            done(Store::open(&copies, &elected, self.ids.clone())).unwrap(),
+            elected,
+        )
     }
 
     fn open_and_take(&self, present: &[usize]) -> Store<Numbers> {
@@ -103,7 +111,10 @@ fn one_of_two_holders_alone_has_no_quorum_unless_the_other_was_dropped() {
     done(store.commit(vec![2])).unwrap();
     bench.devices[1].1.fail_everything(false);
     assert!(bench.elect(&[0]).1.quorum, "the survivor knows that it is alone");
-    assert!(!bench.elect(&[1]).1.quorum, "the one that was left behind must not start");
+    assert!(
+        !bench.elect(&[1]).1.quorum,
+        "the one that was left behind must not start"
+    );
     assert_eq!(numbers(&bench.open_and_take(&[0, 1])), vec![1, 2]);
 }
 
@@ -121,9 +132,19 @@ fn two_of_three_lost_at_once_stop_the_store_and_one_after_the_other_do_not() {
     let store = bench.create();
     bench.devices[0].1.fail_everything(true);
     bench.devices[1].1.fail_everything(true);
-    assert_eq!(done(store.commit(vec![1])), Err(StoreError::NoQuorum { written: 1, named: 3, needed: 2 }));
+    assert_eq!(
+        done(store.commit(vec![1])),
+        Err(StoreError::NoQuorum {
+            written: 1,
+            named: 3,
+            needed: 2
+        })
+    );
     assert!(numbers(&store).is_empty());
-    assert!(done(store.commit(vec![1])).is_err(), "nothing is built on a commit of unknown outcome");
+    assert!(
+        done(store.commit(vec![1])).is_err(),
+        "nothing is built on a commit of unknown outcome"
+    );
 }
 
 #[test]

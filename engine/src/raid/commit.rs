@@ -106,7 +106,10 @@ impl Group {
         let blocks: Vec<(u64, BufSlice)> = images
             .iter()
             .map(|(block, image)| {
-                (shape.place(*block, image.sequence), region_log::encode(self.id, *block, image))
+                (
+                    shape.place(*block, image.sequence),
+                    region_log::encode(self.id, *block, image),
+                )
             })
             .collect();
         let written = self.write_blocks(&blocks).await;
@@ -126,15 +129,25 @@ impl Group {
         for (member, device) in members.all_writable() {
             let log = members.record.members[member].log.start();
             for (place, data) in blocks {
-                let request = Request::Write { at: log + place, data: data.clone(), fua: one };
+                let request = Request::Write {
+                    at: log + place,
+                    data: data.clone(),
+                    fua: one,
+                };
                 writes.push((member, device.start(request)));
             }
         }
         self.settle_all(&members, writes, &mut failed).await;
         if !one {
-            let flushes = members.all_writable().map(|(member, device)| (member, device.start(Request::Flush)));
+            let flushes = members
+                .all_writable()
+                .map(|(member, device)| (member, device.start(Request::Flush)));
             self.settle_all(&members, flushes.collect(), &mut failed).await;
         }
-        if failed.is_empty() { Ok(()) } else { self.drop_members(&failed).await }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            self.drop_members(&failed).await
+        }
     }
 }

@@ -19,10 +19,19 @@ impl Group {
         let span = self.regions.round_to_granules(range);
         let _claim = self.lock.claim(span, Mode::Exclusive).await;
         let mut parts: SmallVec<[Part; 3]> = SmallVec::new();
-        for edge in [ByteRange::between(span.start(), range.start()), ByteRange::between(range.end(), span.end())] {
+        for edge in [
+            ByteRange::between(span.start(), range.start()),
+            ByteRange::between(range.end(), span.end()),
+        ] {
             // Only the first and the last granule can be written in part.
-            if !edge.is_empty() && !self.regions.all_written(edge) && !planted::is(Planted::ReuseFreedUncleared) {
-                parts.push(Part { range: edge, content: Content::Zeros });
+            if !edge.is_empty()
+                && !self.regions.all_written(edge)
+                && !planted::is(Planted::ReuseFreedUncleared)
+            {
+                parts.push(Part {
+                    range: edge,
+                    content: Content::Zeros,
+                });
             }
         }
         parts.push(part);

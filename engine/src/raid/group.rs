@@ -53,8 +53,13 @@ pub struct Group {
     /// Writes share it; first use, trimming and copying exclude.
     pub(super) lock: RangeLock,
     stopped: OnceLock<&'static str>,
-    pub(super) block: u32,
+    /// Told when a member begins to join.
+    pub(super) work: tokio::sync::Notify,
+    block: u32,
 }
+
+/// A piece with the member that is asked for it; `None` where no member holds it.
+type StartedRead = (Piece, Option<(usize, Io)>);
 
 /// Why a group could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +92,10 @@ impl Group {
             .zip(devices)
             .map(|(member, device)| {
                 let serves = member.status == MemberStatus::InSync && device.is_some();
-                Member { serving: if serves { Serving::InSync } else { Serving::Out }, device: device.filter(|_| serves) }
+                Member {
+                    serving: if serves { Serving::InSync } else { Serving::Out },
+                    device: device.filter(|_| serves),
+                }
             })
             .collect();
         let members = Members { record, list };
@@ -99,7 +107,10 @@ impl Group {
         let regions = Regions::open(record.layout.capacity(), record.granule, record.region, &images);
         regions.suspect_all_marked();
         let present = members.all_writable();
-        let block = present.map(|(_, device)| device.info().block).max().ok_or(OpenError::Incomplete)?;
+        let block = present
+            .map(|(_, device)| device.info().block)
+            .max()
+            .ok_or(OpenError::Incomplete)?;
         let group = Self {
             id: record.id,
             number: record.number,
@@ -113,6 +124,7 @@ impl Group {
             turns: Turns::default(),
             lock: RangeLock::new(),
             stopped: OnceLock::new(),
+            work: tokio::sync::Notify::new(),
             block,
         };
         group.settle_log().await?;
@@ -130,16 +142,25 @@ impl Group {
         let mut failed = SmallVec::<[usize; 4]>::new();
         for (member, device) in members.all_writable() {
             let log = members.record.members[member].log.start();
-            for (block, image) in self.regions.all_images().iter().filter(|(_, image)| image.sequence > 0) {
+            for (block, image) in self
+                .regions
+                .all_images()
+                .iter()
+                .filter(|(_, image)| image.sequence > 0)
+            {
                 let data = region_log::encode(self.id, *block, image);
                 // What fails closes the device's latch, and so the flush fails as well.
-                let _ = device.write(log + shape.place(*block, image.sequence), data, false).await;
+                let _ = device
+                    .write(log + shape.place(*block, image.sequence), data, false)
+                    .await;
             }
             if device.flush().await.is_err() {
                 failed.push(member);
             }
         }
-        self.drop_members(&failed).await.map_err(|_| OpenError::Incomplete)
+        self.drop_members(&failed)
+            .await
+            .map_err(|_| OpenError::Incomplete)
     }
 
     pub fn id(&self) -> GroupId {
@@ -170,12 +191,20 @@ impl Group {
 
     /// How each member takes part, in the record's order.
     pub fn serving(&self) -> Vec<Serving> {
-        self.members.load().list.iter().map(|member| member.serving).collect()
+        self.members
+            .load()
+            .list
+            .iter()
+            .map(|member| member.serving)
+            .collect()
     }
 
     pub fn state(&self) -> GroupState {
         let members = self.members.load();
-        let joining = members.list.iter().any(|member| member.serving == Serving::Joining);
+        let joining = members
+            .list
+            .iter()
+            .any(|member| member.serving == Serving::Joining);
         match () {
             () if self.stopped.get().is_some() => GroupState::Failed,
             () if joining => GroupState::Rebuilding,
@@ -202,6 +231,11 @@ impl Group {
     /// The range in runs of written (`true`) and never written space.
     pub fn written_runs(&self, range: ByteRange) -> impl Iterator<Item = (ByteRange, bool)> + '_ {
         self.regions.runs(range)
+    }
+
+    /// Resolves when a member has begun to join since the last call.
+    pub async fn wants_sync(&self) {
+        self.work.notified().await;
     }
 
     pub(super) fn check_running(&self) -> Result<(), IoError> {
@@ -257,12 +291,19 @@ impl Group {
 
     async fn read_written(&self, range: ByteRange, out: &mut Segments) -> Result<(), IoError> {
         let members = self.members.load_full();
-        let reads: SmallVec<[(Piece, Option<(usize, Io)>); 1]> =
-            self.layout.pieces(range).map(|piece| (piece, self.start_read(&members, &piece, None))).collect();
+        let reads: SmallVec<[StartedRead; 1]> = self
+            .layout
+            .pieces(range)
+            .map(|piece| (piece, self.start_read(&members, &piece, None)))
+            .collect();
         for (piece, started) in reads {
             let data = match started {
                 Some((member, io)) => self.finish_read(&members, &piece, member, io.await).await?,
-                None => return Err(IoError::GroupUnavailable { why: "no member holds these blocks" }),
+                None => {
+                    return Err(IoError::GroupUnavailable {
+                        why: "no member holds these blocks",
+                    });
+                }
             };
             out.push(Segment::Data(data.into_slice()));
         }
@@ -274,14 +315,24 @@ impl Group {
         let column = self.layout.column_members(piece.first_member);
         let usable = |member: &usize| {
             !but.is_some_and(|but| but.contains(member))
-                && members.readable(*member).is_some_and(|device| device.failure().is_none())
+                && members
+                    .readable(*member)
+                    .is_some_and(|device| device.failure().is_none())
         };
         let count = column.clone().filter(usable).count();
-        let turn = usize::try_from(piece.member_at / READ_STRETCH).expect("fits 64 bits").checked_rem(count)?;
+        let turn = usize::try_from(piece.member_at / READ_STRETCH)
+            .expect("fits 64 bits")
+            .checked_rem(count)?;
         let member = column.filter(usable).nth(turn)?;
         let at = members.record.members[member].data_start + piece.member_at;
         let len = usize::try_from(piece.range.len()).expect("a request fits memory");
-        Some((member, members.readable(member)?.start(Request::Read { at, buf: IoBuf::new(len) })))
+        Some((
+            member,
+            members.readable(member)?.start(Request::Read {
+                at,
+                buf: IoBuf::new(len),
+            }),
+        ))
     }
 
     async fn finish_read(
@@ -294,7 +345,9 @@ impl Group {
         let device = members.readable(member).expect("the read was started on it");
         match device.settle(completion) {
             Completion { result: Ok(()), buf } => Ok(buf.expect("a read that succeeded returns its buffer")),
-            Completion { result: Err(error), .. } => self.read_elsewhere(members, piece, member, error).await,
+            Completion {
+                result: Err(error), ..
+            } => self.read_elsewhere(members, piece, member, error).await,
         }
     }
 
@@ -316,7 +369,9 @@ impl Group {
                     self.mend(members, piece, &tried).await;
                     return Ok(data);
                 }
-                Completion { result: Err(error), .. } => last = error,
+                Completion {
+                    result: Err(error), ..
+                } => last = error,
             }
             tried.push(next);
         }
@@ -326,7 +381,9 @@ impl Group {
     /// After a failed read that another copy could serve: writes the blocks anew, or takes the member out.
     async fn mend(&self, members: &Members, piece: &Piece, unreadable: &[usize]) {
         let failed = |member: &usize| {
-            members.readable(*member).is_some_and(|device| device.failure().is_some())
+            members
+                .readable(*member)
+                .is_some_and(|device| device.failure().is_some())
         };
         let failed: SmallVec<[usize; 4]> = unreadable.iter().copied().filter(failed).collect();
         // The data that was read is right whether or not this succeeds; what fails shows in the group's state.
@@ -347,7 +404,9 @@ impl Group {
         let epoch = self.regions.begin_flush();
         let members = self.members.load_full();
         let mut failed = SmallVec::<[usize; 4]>::new();
-        let flushes = members.all_writable().map(|(member, device)| (member, device.start(Request::Flush)));
+        let flushes = members
+            .all_writable()
+            .map(|(member, device)| (member, device.start(Request::Flush)));
         self.settle_all(&members, flushes.collect(), &mut failed).await;
         if failed.is_empty() {
             self.wait_durable(members.record.membership.generation).await?;
@@ -362,7 +421,11 @@ impl Group {
 
     /// Shared facts of the members that are there.
     pub fn device_infos(&self) -> Vec<DeviceInfo> {
-        self.members.load().all_writable().map(|(_, device)| device.info()).collect()
+        self.members
+            .load()
+            .all_writable()
+            .map(|(_, device)| device.info())
+            .collect()
     }
 
     /// The device at a member's place, where it serves.
@@ -378,16 +441,22 @@ async fn read_log(members: &Members) -> Result<Vec<Image>, OpenError> {
     let mut newest: Vec<Option<Image>> = vec![None; shape.blocks().count()];
     for (member, device) in members.all_writable() {
         // A member that fails here is taken out when the log is settled.
-        let Ok(bytes) = read_whole(device, record.members[member].log.start(), shape.len()).await else { continue };
+        let Ok(bytes) = read_whole(device, record.members[member].log.start(), shape.len()).await else {
+            continue;
+        };
         let images = region_log::newest_images(record.id, shape, &bytes);
         for (known, found) in newest.iter_mut().zip(images) {
-            let newer = found.filter(|found| known.as_ref().is_none_or(|known| known.sequence < found.sequence));
+            let newer =
+                found.filter(|found| known.as_ref().is_none_or(|known| known.sequence < found.sequence));
             if newer.is_some() {
                 *known = newer;
             }
         }
     }
-    newest.into_iter().collect::<Option<Vec<Image>>>().ok_or(OpenError::LogDamaged)
+    newest
+        .into_iter()
+        .collect::<Option<Vec<Image>>>()
+        .ok_or(OpenError::LogDamaged)
 }
 
 /// Reads `len` bytes in bounded pieces. What the medium cannot give reads as damage.
@@ -411,4 +480,3 @@ pub(super) fn zeros(len: u64) -> BufSlice {
     }
     ZEROS.with(|zeros| zeros.cut(0, usize::try_from(len).expect("at most 1 MiB")))
 }
-

@@ -90,10 +90,15 @@ impl Layout {
         let unit = if columns == 1 { u64::MAX } else { layout.unit };
         range.split_at_multiples(unit).map(move |range| {
             if columns == 1 {
-                return Piece { range, first_member: 0, member_at: range.start() };
+                return Piece {
+                    range,
+                    first_member: 0,
+                    member_at: range.start(),
+                };
             }
             let number = range.start() / unit;
-            let column = usize::try_from(number % columns).expect("a column number is below the member count");
+            let column =
+                usize::try_from(number % columns).expect("a column number is below the member count");
             Piece {
                 range,
                 first_member: column * layout.copies(),
@@ -113,7 +118,12 @@ mod tests {
         (any::<bool>(), 1u32..6, 1u64..5, 1u64..6).prop_map(|(mirror, members, unit, rows)| {
             let level = if mirror { Level::Raid1 } else { Level::Raid0 };
             let members = members.max(u32::try_from(level.min_members()).unwrap());
-            Layout { level, members, unit, member_len: unit * rows }
+            Layout {
+                level,
+                members,
+                unit,
+                member_len: unit * rows,
+            }
         })
     }
 

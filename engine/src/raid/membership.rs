@@ -54,7 +54,10 @@ impl Members {
     /// The device of a member that is read.
     pub(super) fn readable(&self, member: usize) -> Option<&Arc<DeviceHandle>> {
         let member = &self.list[member];
-        member.device.as_ref().filter(|_| member.serving == Serving::InSync)
+        member
+            .device
+            .as_ref()
+            .filter(|_| member.serving == Serving::InSync)
     }
 
     /// The device of a member that is written.
@@ -69,13 +72,18 @@ impl Members {
     }
 
     fn in_sync_devices(&self) -> Vec<Arc<DeviceHandle>> {
-        (0..self.list.len()).filter_map(|member| self.readable(member)).cloned().collect()
+        (0..self.list.len())
+            .filter_map(|member| self.readable(member))
+            .cloned()
+            .collect()
     }
 
     /// Whether every column has a member in sync.
     pub(super) fn complete(&self) -> bool {
         let copies = self.record.layout.copies();
-        self.list.chunks(copies).all(|column| column.iter().any(|member| member.serving == Serving::InSync))
+        self.list
+            .chunks(copies)
+            .all(|column| column.iter().any(|member| member.serving == Serving::InSync))
     }
 
     /// Whether every place is taken by a member in sync.
@@ -124,7 +132,10 @@ impl Group {
             }
             // A survivor that failed while this was written down goes the same way.
             failed = (0..next.list.len())
-                .filter(|&member| next.writable(member).is_some_and(|device| device.failure().is_some()))
+                .filter(|&member| {
+                    next.writable(member)
+                        .is_some_and(|device| device.failure().is_some())
+                })
                 .collect();
         }
     }
@@ -154,12 +165,16 @@ impl Group {
     }
 
     async fn make_durable(&self, members: &Members) -> Result<(), IoError> {
-        let recorded = self.journal.record(&members.record, &members.in_sync_devices()).await;
+        let recorded = self
+            .journal
+            .record(&members.record, &members.in_sync_devices())
+            .await;
         if let Err(error) = recorded {
             tracing::error!(group = %members.record.number, %error, "membership cannot be recorded");
             return Err(self.stop("its membership cannot be recorded"));
         }
-        self.durable_generation.store(members.record.membership.generation, Ordering::Release);
+        self.durable_generation
+            .store(members.record.membership.generation, Ordering::Release);
         Ok(())
     }
 
@@ -178,7 +193,10 @@ impl Group {
             let _one_change = self.change.lock().await;
             self.check_running()?;
             let mut next = Members::clone(&self.members.load());
-            next.list[member] = Member { serving: Serving::Joining, device: Some(device) };
+            next.list[member] = Member {
+                serving: Serving::Joining,
+                device: Some(device),
+            };
             let blank = next.record.members[member].status == MemberStatus::Blank;
             self.members.store(Arc::new(next));
             if blank {
@@ -188,7 +206,9 @@ impl Group {
             self.regions.stale_all_marked();
             self.regions.rewrite_all();
         }
-        self.commit_log().await
+        self.commit_log().await?;
+        self.work.notify_one();
+        Ok(())
     }
 
     /// Puts another device in a member's place; `join` must follow. The old device's content counts no more.
@@ -197,12 +217,20 @@ impl Group {
         self.check_running()?;
         let members = self.members.load_full();
         let mut next = Members::clone(&members);
-        next.list[member] = Member { serving: Serving::Out, device: None };
+        next.list[member] = Member {
+            serving: Serving::Out,
+            device: None,
+        };
         if !next.complete() {
-            return Err(IoError::GroupUnavailable { why: "its last member in sync cannot be replaced" });
+            return Err(IoError::GroupUnavailable {
+                why: "its last member in sync cannot be replaced",
+            });
         }
         next.record = members.record.changed(self.journal.ids(), |list| {
-            list[member] = super::MemberRecord { status: MemberStatus::Blank, ..with };
+            list[member] = super::MemberRecord {
+                status: MemberStatus::Blank,
+                ..with
+            };
         });
         let next = Arc::new(next);
         self.members.store(Arc::clone(&next));
@@ -214,8 +242,9 @@ impl Group {
         let _one_change = self.change.lock().await;
         self.check_running()?;
         let members = self.members.load_full();
-        let joined: SmallVec<[usize; 4]> =
-            (0..members.list.len()).filter(|&member| members.list[member].serving == Serving::Joining).collect();
+        let joined: SmallVec<[usize; 4]> = (0..members.list.len())
+            .filter(|&member| members.list[member].serving == Serving::Joining)
+            .collect();
         if joined.is_empty() || self.regions.next_to_sync(0).is_some() {
             return Ok(());
         }

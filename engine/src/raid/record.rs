@@ -74,8 +74,20 @@ pub struct NewGroup {
 
 impl GroupRecord {
     pub fn new(new: NewGroup, ids: &IdSource) -> Self {
-        let NewGroup { id, number, layout, granule, region, slice, first_logical_device, members } = new;
-        let membership = Membership { generation: 1, id: CommitId::random(ids) };
+        let NewGroup {
+            id,
+            number,
+            layout,
+            granule,
+            region,
+            slice,
+            first_logical_device,
+            members,
+        } = new;
+        let membership = Membership {
+            generation: 1,
+            id: CommitId::random(ids),
+        };
         Self {
             id,
             number,
@@ -94,7 +106,10 @@ impl GroupRecord {
     pub fn changed(&self, ids: &IdSource, change: impl FnOnce(&mut Vec<MemberRecord>)) -> Self {
         let mut next = self.clone();
         change(&mut next.members);
-        next.membership = Membership { generation: self.membership.generation + 1, id: CommitId::random(ids) };
+        next.membership = Membership {
+            generation: self.membership.generation + 1,
+            id: CommitId::random(ids),
+        };
         if next.history.len() == HISTORY {
             next.history.remove(0);
         }
@@ -112,7 +127,10 @@ impl GroupRecord {
     }
 
     pub fn in_sync(&self) -> impl Iterator<Item = DeviceId> + '_ {
-        self.members.iter().filter(|member| member.status == MemberStatus::InSync).map(|member| member.device)
+        self.members
+            .iter()
+            .filter(|member| member.status == MemberStatus::InSync)
+            .map(|member| member.device)
     }
 
     /// Slices that fit the group.

@@ -45,9 +45,13 @@ pub(super) struct LogShape {
 impl LogShape {
     pub(super) fn new(capacity: u64, granule: u64, region: u64) -> Self {
         let blocks = |unit: u64| {
-            u32::try_from(capacity.div_ceil(unit).div_ceil(BITS)).expect("2^32 blocks are beyond any capacity")
+            u32::try_from(capacity.div_ceil(unit).div_ceil(BITS))
+                .expect("2^32 blocks are beyond any capacity")
         };
-        Self { written: blocks(granule), intent: blocks(region) }
+        Self {
+            written: blocks(granule),
+            intent: blocks(region),
+        }
     }
 
     /// Bytes of the log on each member.
@@ -56,8 +60,14 @@ impl LogShape {
     }
 
     pub(super) fn blocks(self) -> impl Iterator<Item = BlockId> {
-        let written = (0..self.written).map(|index| BlockId { bitmap: Bitmap::Written, index });
-        written.chain((0..self.intent).map(|index| BlockId { bitmap: Bitmap::Intent, index }))
+        let written = (0..self.written).map(|index| BlockId {
+            bitmap: Bitmap::Written,
+            index,
+        });
+        written.chain((0..self.intent).map(|index| BlockId {
+            bitmap: Bitmap::Intent,
+            index,
+        }))
     }
 
     /// Position of a block in the order of [`blocks`](Self::blocks).
@@ -88,7 +98,10 @@ pub(super) struct Image {
 
 impl Image {
     pub(super) fn empty() -> Self {
-        Self { sequence: 0, words: Box::new([0; WORDS]) }
+        Self {
+            sequence: 0,
+            words: Box::new([0; WORDS]),
+        }
     }
 }
 
@@ -197,8 +210,14 @@ mod tests {
 
     #[test]
     fn a_block_written_to_the_wrong_place_or_of_another_group_is_damage() {
-        let block = BlockId { bitmap: Bitmap::Written, index: 3 };
-        let image = Image { sequence: 5, ..Image::empty() };
+        let block = BlockId {
+            bitmap: Bitmap::Written,
+            index: 3,
+        };
+        let image = Image {
+            sequence: 5,
+            ..Image::empty()
+        };
         let bytes = encode(group(), block, &image);
         let elsewhere = BlockId { index: 4, ..block };
         assert_eq!(decode(group(), elsewhere, bytes.as_slice()), Found::Damaged);

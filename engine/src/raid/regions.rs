@@ -94,7 +94,15 @@ impl Regions {
             }
         }
         inner.intent_durable = inner.intent.clone();
-        Self { capacity, granule, region, shape, written, suspects: AtomicUsize::new(0), inner: Mutex::new(inner) }
+        Self {
+            capacity,
+            granule,
+            region,
+            shape,
+            written,
+            suspects: AtomicUsize::new(0),
+            inner: Mutex::new(inner),
+        }
     }
 
     pub(super) fn shape(&self) -> LogShape {
@@ -103,14 +111,20 @@ impl Regions {
 
     /// Granules whole, cut to the group's end.
     pub(super) fn round_to_granules(&self, range: ByteRange) -> ByteRange {
-        let out = range.round_out(self.granule).expect("a range within the capacity rounds within 64 bits");
+        let out = range
+            .round_out(self.granule)
+            .expect("a range within the capacity rounds within 64 bits");
         ByteRange::between(out.start(), out.end().min(self.capacity))
     }
 
     /// The whole granules within `range`; the last granule of the group counts as whole at the group's end.
     pub(super) fn whole_granules(&self, range: ByteRange) -> Option<ByteRange> {
         let start = range.start().next_multiple_of(self.granule);
-        let end = if range.end() == self.capacity { range.end() } else { range.end() / self.granule * self.granule };
+        let end = if range.end() == self.capacity {
+            range.end()
+        } else {
+            range.end() / self.granule * self.granule
+        };
         (start < end).then(|| ByteRange::between(start, end))
     }
 
@@ -121,7 +135,9 @@ impl Regions {
 
     fn is_written(&self, granule: u64) -> bool {
         let (block, bit) = (granule / BITS, granule % BITS);
-        let Some(words) = self.written[index(block)].get() else { return false };
+        let Some(words) = self.written[index(block)].get() else {
+            return false;
+        };
         words[index(bit / 64)].load(Ordering::Acquire) & 1 << (bit % 64) != 0
     }
 
@@ -183,7 +199,10 @@ impl Regions {
     }
 
     fn written_block(&self, granule: u64) -> BlockId {
-        BlockId { bitmap: Bitmap::Written, index: u32::try_from(granule / BITS).expect("checked by LogShape") }
+        BlockId {
+            bitmap: Bitmap::Written,
+            index: u32::try_from(granule / BITS).expect("checked by LogShape"),
+        }
     }
 
     /// Begins a write: takes its regions into use and marks them.
@@ -202,7 +221,10 @@ impl Regions {
                 }
             }
         }
-        WriteTicket { regions, needs_commit }
+        WriteTicket {
+            regions,
+            needs_commit,
+        }
     }
 
     pub(super) fn end_write(&self, ticket: &WriteTicket) {
@@ -229,8 +251,12 @@ impl Regions {
     pub(super) fn end_flush(&self, epoch: u64) -> bool {
         let mut inner = self.lock();
         inner.flushed_epoch = inner.flushed_epoch.max(epoch);
-        let ready: Vec<u64> =
-            inner.pending.iter().filter(|&(_, &set)| set < epoch).map(|(&granule, _)| granule).collect();
+        let ready: Vec<u64> = inner
+            .pending
+            .iter()
+            .filter(|&(_, &set)| set < epoch)
+            .map(|(&granule, _)| granule)
+            .collect();
         for granule in &ready {
             inner.pending.remove(granule);
             inner.dirty.insert(self.written_block(*granule));
@@ -261,7 +287,10 @@ impl Regions {
     pub(super) fn take_dirty(&self) -> Vec<(BlockId, Image)> {
         let mut inner = self.lock();
         let dirty = std::mem::take(&mut inner.dirty);
-        dirty.into_iter().map(|block| (block, self.next_image(&mut inner, block))).collect()
+        dirty
+            .into_iter()
+            .map(|block| (block, self.next_image(&mut inner, block)))
+            .collect()
     }
 
     fn next_image(&self, inner: &mut Inner, block: BlockId) -> Image {
@@ -296,7 +325,10 @@ impl Regions {
     /// All blocks as they would stand in the log now, with the sequences they have: for a member's first copy.
     pub(super) fn all_images(&self) -> Vec<(BlockId, Image)> {
         let inner = self.lock();
-        self.shape.blocks().map(|block| (block, self.image(&inner, block))).collect()
+        self.shape
+            .blocks()
+            .map(|block| (block, self.image(&inner, block)))
+            .collect()
     }
 
     /// These images are durable on every member in sync.
@@ -316,7 +348,8 @@ impl Regions {
     pub(super) fn suspect_all_marked(&self) {
         let mut inner = self.lock();
         inner.suspect = inner.intent.clone();
-        self.suspects.store(inner.suspect.ones().count(), Ordering::Release);
+        self.suspects
+            .store(inner.suspect.ones().count(), Ordering::Release);
     }
 
     /// Everything marked is lacking on the member that joins.
@@ -330,7 +363,8 @@ impl Regions {
         let mut inner = self.lock();
         for region in 0..inner.uses.len() {
             let range = self.region_range(region as u64);
-            if !inner.intent.get(region) && range.units(self.granule).any(|granule| self.is_written(granule)) {
+            if !inner.intent.get(region) && range.units(self.granule).any(|granule| self.is_written(granule))
+            {
                 inner.intent.set(region, true);
                 inner.dirty.insert(intent_block(region as u64));
             }
@@ -348,21 +382,28 @@ impl Regions {
             return false;
         }
         let inner = self.lock();
-        range.units(self.region).any(|region| inner.suspect.get(index(region)))
+        range
+            .units(self.region)
+            .any(|region| inner.suspect.get(index(region)))
     }
 
     /// The first region from `from` on that must be copied.
     pub(super) fn next_to_sync(&self, from: u64) -> Option<u64> {
         let inner = self.lock();
         let next = |bits: &BitVec| bits.next_one(index(from));
-        let found = [next(&inner.suspect), next(&inner.stale)].into_iter().flatten().min()?;
+        let found = [next(&inner.suspect), next(&inner.stale)]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(found as u64)
     }
 
     /// Regions still to be copied.
     pub(super) fn to_sync(&self) -> usize {
         let inner = self.lock();
-        (0..inner.uses.len()).filter(|&at| inner.suspect.get(at) || inner.stale.get(at)).count()
+        (0..inner.uses.len())
+            .filter(|&at| inner.suspect.get(at) || inner.stale.get(at))
+            .count()
     }
 
     /// All copies of the region are equal, though not flushed yet.
@@ -372,7 +413,8 @@ impl Regions {
         inner.suspect.set(at, false);
         inner.stale.set(at, false);
         inner.uses[at].epoch = inner.epoch;
-        self.suspects.store(inner.suspect.ones().count(), Ordering::Release);
+        self.suspects
+            .store(inner.suspect.ones().count(), Ordering::Release);
     }
 
     /// Regions with a mark.
@@ -383,9 +425,17 @@ impl Regions {
     /// Bytes in granules that were written.
     pub(super) fn written_bytes(&self) -> u64 {
         let ones = |words: &Words| -> u64 {
-            words.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum()
+            words
+                .iter()
+                .map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()))
+                .sum()
         };
-        self.written.iter().filter_map(OnceLock::get).map(ones).sum::<u64>() * self.granule
+        self.written
+            .iter()
+            .filter_map(OnceLock::get)
+            .map(ones)
+            .sum::<u64>()
+            * self.granule
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -415,7 +465,10 @@ impl Inner {
 }
 
 fn intent_block(region: u64) -> BlockId {
-    BlockId { bitmap: Bitmap::Intent, index: u32::try_from(region / BITS).expect("checked by LogShape") }
+    BlockId {
+        bitmap: Bitmap::Intent,
+        index: u32::try_from(region / BITS).expect("checked by LogShape"),
+    }
 }
 
 fn index(number: u64) -> usize {
@@ -435,7 +488,10 @@ struct BitVec {
 
 impl BitVec {
     fn new(len: usize) -> Self {
-        Self { words: vec![0; len.div_ceil(64)], len }
+        Self {
+            words: vec![0; len.div_ceil(64)],
+            len,
+        }
     }
 
     fn get(&self, at: usize) -> bool {
@@ -453,7 +509,9 @@ impl BitVec {
     fn ones(&self) -> impl Iterator<Item = usize> + '_ {
         let words = self.words.iter().enumerate().filter(|&(_, &word)| word != 0);
         words.flat_map(|(number, &word)| {
-            (0..64).filter(move |bit| word & 1 << bit != 0).map(move |bit| number * 64 + bit)
+            (0..64)
+                .filter(move |bit| word & 1 << bit != 0)
+                .map(move |bit| number * 64 + bit)
         })
     }
 

@@ -61,8 +61,12 @@ impl Group {
     /// Makes all copies of `range` equal to the first one in sync.
     pub(super) async fn copy_chunk(&self, range: ByteRange) -> Result<(), IoError> {
         let _claim = self.lock.claim(range, Mode::Exclusive).await;
-        let written: SmallVec<[ByteRange; 4]> =
-            self.regions.runs(range).filter(|(_, written)| *written).map(|(run, _)| run).collect();
+        let written: SmallVec<[ByteRange; 4]> = self
+            .regions
+            .runs(range)
+            .filter(|(_, written)| *written)
+            .map(|(run, _)| run)
+            .collect();
         for run in written {
             for piece in self.layout.pieces(run) {
                 self.copy_piece(&piece).await?;
@@ -73,16 +77,34 @@ impl Group {
 
     async fn copy_piece(&self, piece: &Piece) -> Result<(), IoError> {
         let members = self.members.load_full();
-        if self.layout.column_members(piece.first_member).filter(|&member| members.writable(member).is_some()).count() < 2
+        if self
+            .layout
+            .column_members(piece.first_member)
+            .filter(|&member| members.writable(member).is_some())
+            .count()
+            < 2
         {
             return Ok(());
         }
         let (source, data) = self.read_first(&members, piece).await?;
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-        for member in self.layout.column_members(piece.first_member).filter(|&member| member != source) {
-            let Some(device) = members.writable(member) else { continue };
+        for member in self
+            .layout
+            .column_members(piece.first_member)
+            .filter(|&member| member != source)
+        {
+            let Some(device) = members.writable(member) else {
+                continue;
+            };
             let at = members.record.members[member].data_start + piece.member_at;
-            operations.push((member, device.start(Request::Write { at, data: data.clone(), fua: false })));
+            operations.push((
+                member,
+                device.start(Request::Write {
+                    at,
+                    data: data.clone(),
+                    fua: false,
+                }),
+            ));
         }
         self.answer_write(&members, operations).await
     }
@@ -91,10 +113,23 @@ impl Group {
     async fn read_first(&self, members: &Members, piece: &Piece) -> Result<(usize, BufSlice), IoError> {
         let len = usize::try_from(piece.range.len()).expect("a chunk fits memory");
         for member in self.layout.column_members(piece.first_member) {
-            let Some(device) = members.readable(member) else { continue };
+            let Some(device) = members.readable(member) else {
+                continue;
+            };
             let at = members.record.members[member].data_start + piece.member_at;
-            let completion = device.settle(device.start(Request::Read { at, buf: IoBuf::new(len) }).await);
-            if let Completion { result: Ok(()), buf: Some(buf) } = completion {
+            let completion = device.settle(
+                device
+                    .start(Request::Read {
+                        at,
+                        buf: IoBuf::new(len),
+                    })
+                    .await,
+            );
+            if let Completion {
+                result: Ok(()),
+                buf: Some(buf),
+            } = completion
+            {
                 return Ok((member, buf.into_slice()));
             }
         }

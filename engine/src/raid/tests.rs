@@ -36,7 +36,11 @@ impl Journal for Memory {
         if !refused {
             *self.newest.lock().unwrap() = record.clone();
         }
-        Box::pin(std::future::ready(if refused { Err(JournalError("refused".into())) } else { Ok(()) }))
+        Box::pin(std::future::ready(if refused {
+            Err(JournalError("refused".into()))
+        } else {
+            Ok(())
+        }))
     }
 
     fn ids(&self) -> &IdSource {
@@ -56,18 +60,34 @@ fn done<T>(future: impl Future<Output = T>) -> T {
 
 /// Runs what yields to other tasks in between.
 fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 impl Bench {
     fn new(level: Level, members: u32) -> Self {
         let ids = IdSource::from_seed(3);
-        let layout = Layout { level, members, unit: 8 << 10, member_len: MEMBER };
+        let layout = Layout {
+            level,
+            members,
+            unit: 8 << 10,
+            member_len: MEMBER,
+        };
         let log = log_len(layout.capacity(), GRANULE, REGION);
         let devices: Vec<_> = (0..members)
-            .map(|_| (DeviceId::random(&ids), MemoryDevice::new(usize::try_from(log + MEMBER).unwrap())))
+            .map(|_| {
+                (
+                    DeviceId::random(&ids),
+                    MemoryDevice::new(usize::try_from(log + MEMBER).unwrap()),
+                )
+            })
             .collect();
-        let members = devices.iter().map(|(device, _)| Self::member(*device, log)).collect();
+        let members = devices
+            .iter()
+            .map(|(device, _)| Self::member(*device, log))
+            .collect();
         let record = GroupRecord::new(
             NewGroup {
                 id: GroupId::random(&ids),
@@ -81,23 +101,43 @@ impl Bench {
             },
             &ids,
         );
-        let journal = Arc::new(Memory { ids, newest: Mutex::new(record), refuse: Mutex::new(false) });
+        let journal = Arc::new(Memory {
+            ids,
+            newest: Mutex::new(record),
+            refuse: Mutex::new(false),
+        });
         Self { devices, journal }
     }
 
     fn member(device: DeviceId, log: u64) -> MemberRecord {
-        MemberRecord { device, status: MemberStatus::InSync, log: log_range(0, log), data_start: log }
+        MemberRecord {
+            device,
+            status: MemberStatus::InSync,
+            log: log_range(0, log),
+            data_start: log,
+        }
     }
 
     fn open(&self) -> Group {
         let record = self.journal.newest.lock().unwrap().clone();
-        let handles = self.devices.iter().map(|(id, device)| Some(device.open_as(*id))).collect();
-        done(Group::open(record, handles, Arc::clone(&self.journal) as Arc<dyn Journal>)).unwrap()
+        let handles = self
+            .devices
+            .iter()
+            .map(|(id, device)| Some(device.open_as(*id)))
+            .collect();
+        done(Group::open(
+            record,
+            handles,
+            Arc::clone(&self.journal) as Arc<dyn Journal>,
+        ))
+        .unwrap()
     }
 
     fn data(&self, member: usize, at: u64, len: usize) -> Vec<u8> {
         let start = self.journal.newest.lock().unwrap().members[member].data_start;
-        self.devices[member].1.content(usize::try_from(start + at).unwrap(), len)
+        self.devices[member]
+            .1
+            .content(usize::try_from(start + at).unwrap(), len)
     }
 }
 
@@ -133,7 +173,11 @@ fn written_marks_reach_the_log_with_a_flush_only() {
     write(&group, 0, &[1; 512]).unwrap();
     drop(group);
     let group = bench.open();
-    assert_eq!(read(&group, 0, 512), vec![0; 512], "not flushed: as if it had never been written");
+    assert_eq!(
+        read(&group, 0, 512),
+        vec![0; 512],
+        "not flushed: as if it had never been written"
+    );
     write(&group, 0, &[2; 512]).unwrap();
     done(group.flush()).unwrap();
     drop(group);
@@ -147,7 +191,10 @@ fn a_member_that_fails_is_out_durably_before_the_write_is_answered() {
     write(&group, 0, &[1; 512]).unwrap();
     bench.devices[1].1.fail_everything(true);
     write(&group, 0, &[2; 512]).unwrap();
-    assert_eq!(bench.journal.newest.lock().unwrap().members[1].status, MemberStatus::Out);
+    assert_eq!(
+        bench.journal.newest.lock().unwrap().members[1].status,
+        MemberStatus::Out
+    );
     assert_eq!(group.state(), GroupState::Degraded);
     assert_eq!(read(&group, 0, 512), vec![2; 512]);
 }
@@ -172,7 +219,10 @@ fn a_stripe_without_redundancy_stops_at_the_first_failure_and_reads_what_is_left
     assert_eq!(read(&group, 0, bytes.len()), bytes);
     bench.devices[1].1.fail_everything(true);
     assert!(write(&group, 8 << 10, &[9; 512]).is_err());
-    assert!(write(&group, 0, &[9; 512]).is_err(), "a stopped group takes no writes");
+    assert!(
+        write(&group, 0, &[9; 512]).is_err(),
+        "a stopped group takes no writes"
+    );
     assert_eq!(read(&group, 0, 512), vec![0; 512]);
     assert!(done(group.read(ByteRange::between(8 << 10, 9 << 10))).is_err());
 }
@@ -201,7 +251,11 @@ fn a_member_that_returns_gets_what_it_missed_and_only_marked_regions_are_copied(
     });
     assert_eq!(group.serving(), vec![Serving::InSync; 2]);
     assert_eq!(bench.data(1, 100 << 10, 512), vec![0xee; 512]);
-    assert_eq!(bench.data(1, 0, 512), vec![0xbb; 512], "a region without a mark is not copied");
+    assert_eq!(
+        bench.data(1, 0, 512),
+        vec![0xbb; 512],
+        "a region without a mark is not copied"
+    );
 }
 
 #[test]

@@ -46,7 +46,11 @@ impl Group {
     /// sees to that.
     pub async fn write(&self, at: u64, data: BufSlice, fua: bool) -> Result<(), IoError> {
         let range = ByteRange::between(at, at + data.len() as u64);
-        self.write_part(Part { range, content: Content::Data(data) }).await?;
+        self.write_part(Part {
+            range,
+            content: Content::Data(data),
+        })
+        .await?;
         if fua { self.flush().await } else { Ok(()) }
     }
 
@@ -62,13 +66,19 @@ impl Group {
 
     /// Writes parts that lie within `range`, with intent. The caller holds a claim on `range`.
     pub(super) async fn write_parts(&self, range: ByteRange, parts: &[Part]) -> Result<(), IoError> {
-        let _in_use = if self.layout.level.is_redundant() { Some(self.mark_intent(range).await?) } else { None };
+        let _in_use = if self.layout.level.is_redundant() {
+            Some(self.mark_intent(range).await?)
+        } else {
+            None
+        };
         let members = self.members.load_full();
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for part in parts {
             for piece in self.layout.pieces(part.range) {
                 for member in self.layout.column_members(piece.first_member) {
-                    let Some(device) = members.writable(member) else { continue };
+                    let Some(device) = members.writable(member) else {
+                        continue;
+                    };
                     let at = members.record.members[member].data_start + piece.member_at;
                     operations.push((member, device.start(part.request(device, at, piece.range))));
                 }
@@ -109,13 +119,22 @@ impl Part {
             Content::Data(data) => {
                 let offset = usize::try_from(piece.start() - self.range.start()).expect("within the data");
                 let len = usize::try_from(piece.len()).expect("within the data");
-                let data = if len == data.len() { data.clone() } else { data.cut(offset, len) };
+                let data = if len == data.len() {
+                    data.clone()
+                } else {
+                    data.cut(offset, len)
+                };
                 Request::Write { at, data, fua: false }
             }
-            Content::Zeros if device.info().zeroes_fast => {
-                Request::Zero { range: ByteRange::between(at, at + piece.len()), unmap: false }
-            }
-            Content::Zeros => Request::Write { at, data: zeros(piece.len()), fua: false },
+            Content::Zeros if device.info().zeroes_fast => Request::Zero {
+                range: ByteRange::between(at, at + piece.len()),
+                unmap: false,
+            },
+            Content::Zeros => Request::Write {
+                at,
+                data: zeros(piece.len()),
+                fua: false,
+            },
         }
     }
 }

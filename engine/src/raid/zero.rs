@@ -19,7 +19,10 @@ impl Group {
     /// Whether [`zero`](Self::zero) of `range` would need real writes of zeros (R18).
     pub fn zero_needs_writes(&self, range: ByteRange) -> bool {
         let slow = self.device_infos().iter().any(|info| !info.zeroes_fast);
-        slow && self.edges(range).into_iter().any(|edge| !edge.is_empty() && self.regions.all_written(edge))
+        slow && self
+            .edges(range)
+            .into_iter()
+            .any(|edge| !edge.is_empty() && self.regions.all_written(edge))
     }
 
     /// `range` reads zeros afterwards; with `unmap` the members give the space back. Whole blocks within the capacity.
@@ -33,7 +36,11 @@ impl Group {
         for edge in self.edges(range) {
             for piece in edge.split_at_multiples(1 << 20) {
                 if self.regions.runs(piece).any(|(_, written)| written) {
-                    self.write_part(Part { range: piece, content: Content::Zeros }).await?;
+                    self.write_part(Part {
+                        range: piece,
+                        content: Content::Zeros,
+                    })
+                    .await?;
                 }
             }
         }
@@ -43,14 +50,21 @@ impl Group {
     /// What of `range` is not whole granules: each edge shorter than one.
     fn edges(&self, range: ByteRange) -> [ByteRange; 2] {
         match self.regions.whole_granules(range) {
-            Some(whole) => {
-                [ByteRange::between(range.start(), whole.start()), ByteRange::between(whole.end(), range.end())]
-            }
+            Some(whole) => [
+                ByteRange::between(range.start(), whole.start()),
+                ByteRange::between(whole.end(), range.end()),
+            ],
             None => {
                 // Within one granule, or across the border of two.
-                let border = self.regions.round_to_granules(ByteRange::between(range.start(), range.start() + 1)).end();
+                let border = self
+                    .regions
+                    .round_to_granules(ByteRange::between(range.start(), range.start() + 1))
+                    .end();
                 let middle = border.min(range.end());
-                [ByteRange::between(range.start(), middle), ByteRange::between(middle, range.end())]
+                [
+                    ByteRange::between(range.start(), middle),
+                    ByteRange::between(middle, range.end()),
+                ]
             }
         }
     }
@@ -66,7 +80,12 @@ impl Group {
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for piece in self.layout.pieces(granules) {
             for member in self.layout.column_members(piece.first_member) {
-                let Some(device) = members.writable(member).filter(|device| device.info().zeroes_fast) else { continue };
+                let Some(device) = members
+                    .writable(member)
+                    .filter(|device| device.info().zeroes_fast)
+                else {
+                    continue;
+                };
                 let at = members.record.members[member].data_start + piece.member_at;
                 let range = ByteRange::between(at, at + piece.range.len());
                 operations.push((member, device.start(Request::Zero { range, unmap: true })));

@@ -32,7 +32,8 @@ pub enum SealError {
 /// Header and body of a record.
 pub fn seal<T: Serialize>(kind: Kind, body: &T) -> Vec<u8> {
     let mut out = vec![0; HEADER_LEN];
-    out = postcard::to_extend(body, out).expect("plain data with known lengths always serialises into memory");
+    out =
+        postcard::to_extend(body, out).expect("plain data with known lengths always serialises into memory");
     let body = &out[HEADER_LEN..];
     let len = u32::try_from(body.len()).expect("a record is far below 4 GiB");
     let body_crc = crc32c::crc32c(body);
@@ -54,7 +55,10 @@ pub fn body_len(kind: Kind, header: &[u8]) -> Result<usize, SealError> {
     }
     let found = word(8);
     if found > kind.version {
-        return Err(SealError::Newer { found, newest: kind.version });
+        return Err(SealError::Newer {
+            found,
+            newest: kind.version,
+        });
     }
     usize::try_from(word(12)).map_err(|_| SealError::Invalid)
 }
@@ -64,7 +68,9 @@ pub fn open_body(kind: Kind, bytes: &[u8]) -> Result<&[u8], SealError> {
     let len = body_len(kind, bytes)?;
     let body = bytes[HEADER_LEN..].get(..len).ok_or(SealError::Invalid)?;
     let crc = u32::from_le_bytes(bytes[16..20].try_into().expect("four bytes"));
-    (crc32c::crc32c(body) == crc).then_some(body).ok_or(SealError::Invalid)
+    (crc32c::crc32c(body) == crc)
+        .then_some(body)
+        .ok_or(SealError::Invalid)
 }
 
 /// The record at the start of `bytes`.
@@ -77,12 +83,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const KIND: Kind = Kind { magic: *b"ASHLRtst", version: 3 };
+    const KIND: Kind = Kind {
+        magic: *b"ASHLRtst",
+        version: 3,
+    };
 
     #[test]
     fn a_newer_version_is_told_from_damage() {
         let newer = seal(Kind { version: 4, ..KIND }, &7u32);
-        assert_eq!(open::<u32>(KIND, &newer), Err(SealError::Newer { found: 4, newest: 3 }));
+        assert_eq!(
+            open::<u32>(KIND, &newer),
+            Err(SealError::Newer { found: 4, newest: 3 })
+        );
     }
 
     proptest! {

@@ -38,7 +38,10 @@ impl Shape {
     /// # Panics
     /// Where the map names a group that the shape lacks: they are made together.
     fn group(&self, number: GroupNumber) -> &Group {
-        self.groups.iter().find(|group| group.number() == number).expect("a shape holds the groups that its map names")
+        self.groups
+            .iter()
+            .find(|group| group.number() == number)
+            .expect("a shape holds the groups that its map names")
     }
 }
 
@@ -105,7 +108,10 @@ impl Volume {
 /// # Panics
 /// Where they do not: two such calls could wait for each other for ever.
 pub fn moment(volumes: &[Arc<Volume>]) -> Vec<Moment> {
-    assert!(volumes.is_sorted_by(|a, b| a.number < b.number), "gates are taken in the order of volume numbers");
+    assert!(
+        volumes.is_sorted_by(|a, b| a.number < b.number),
+        "gates are taken in the order of volume numbers"
+    );
     let locks: Vec<&RangeLock> = volumes.iter().map(|volume| &volume.order).collect();
     range_lock::flip(&locks)
 }

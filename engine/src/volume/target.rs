@@ -3,8 +3,8 @@
 use futures_util::future::try_join_all;
 
 use super::{Shape, Volume, stopping};
-use crate::io::target::{StatusRun, Target, TargetInfo, ZeroOptions};
 use crate::io::range_lock::{Mode, RangeGuard};
+use crate::io::target::{StatusRun, Target, TargetInfo, ZeroOptions};
 use crate::io::{BufSlice, IoError, Segments};
 use crate::map::Piece;
 use crate::types::ByteRange;
@@ -20,7 +20,10 @@ impl Volume {
     fn check(&self, shape: &Shape, range: ByteRange) -> Result<(), IoError> {
         let block = self.emulation.block();
         if range.end() > shape.capacity {
-            return Err(IoError::OutOfBounds { range, capacity: shape.capacity });
+            return Err(IoError::OutOfBounds {
+                range,
+                capacity: shape.capacity,
+            });
         }
         if !range.is_aligned(u64::from(block)) {
             return Err(IoError::Misaligned { range, block });
@@ -40,7 +43,9 @@ impl Volume {
     async fn admit(&self, range: ByteRange) -> RangeGuard<'_> {
         let claim = self.order.claim(range, Mode::Exclusive).await;
         if let Some(hooks) = &*self.hooks.load() {
-            hooks.iter().for_each(|hook| hook.before_write(range, claim.epoch()));
+            hooks
+                .iter()
+                .for_each(|hook| hook.before_write(range, claim.epoch()));
         }
         claim
     }
@@ -52,7 +57,11 @@ impl Volume {
             let shape = &shape;
             async move {
                 match piece {
-                    Piece::Mapped { range, group, group_start } => {
+                    Piece::Mapped {
+                        range,
+                        group,
+                        group_start,
+                    } => {
                         let at = ByteRange::between(group_start, group_start + range.len());
                         shape.group(group).zero(at, unmap, false).await
                     }
@@ -69,10 +78,17 @@ impl Volume {
 async fn write_pieces(shape: &Shape, range: ByteRange, data: &BufSlice) -> Result<(), IoError> {
     try_join_all(shape.map.pieces(range).map(|piece| async move {
         match piece {
-            Piece::Mapped { range: part, group, group_start } => {
+            Piece::Mapped {
+                range: part,
+                group,
+                group_start,
+            } => {
                 let offset = usize::try_from(part.start() - range.start()).expect("within the data");
                 let len = usize::try_from(part.len()).expect("within the data");
-                shape.group(group).write(group_start, data.cut(offset, len), false).await
+                shape
+                    .group(group)
+                    .write(group_start, data.cut(offset, len), false)
+                    .await
             }
             Piece::Hole(range) => Err(IoError::Unmapped { range }),
         }
@@ -84,8 +100,15 @@ async fn write_pieces(shape: &Shape, range: ByteRange, data: &BufSlice) -> Resul
 async fn read_pieces(shape: &Shape, range: ByteRange) -> Result<Segments, IoError> {
     let parts = try_join_all(shape.map.pieces(range).map(|piece| async move {
         match piece {
-            Piece::Mapped { range: part, group, group_start } => {
-                shape.group(group).read(ByteRange::between(group_start, group_start + part.len())).await
+            Piece::Mapped {
+                range: part,
+                group,
+                group_start,
+            } => {
+                shape
+                    .group(group)
+                    .read(ByteRange::between(group_start, group_start + part.len()))
+                    .await
             }
             Piece::Hole(range) => Err(IoError::Unmapped { range }),
         }
@@ -97,13 +120,19 @@ async fn read_pieces(shape: &Shape, range: ByteRange) -> Result<Segments, IoErro
 async fn flush_groups(shape: &Shape) -> Result<(), IoError> {
     match shape.groups.as_slice() {
         [only] => only.flush().await,
-        groups => try_join_all(groups.iter().map(|group| group.flush())).await.map(|_| ()),
+        groups => try_join_all(groups.iter().map(|group| group.flush()))
+            .await
+            .map(|_| ()),
     }
 }
 
 impl Target for Volume {
     fn info(&self) -> TargetInfo {
-        TargetInfo { capacity: self.shape.load().capacity, block: self.emulation.block(), preferred: PREFERRED }
+        TargetInfo {
+            capacity: self.shape.load().capacity,
+            block: self.emulation.block(),
+            preferred: PREFERRED,
+        }
     }
 
     async fn read(&self, range: ByteRange) -> Result<Segments, IoError> {
@@ -127,8 +156,10 @@ impl Target for Volume {
         let _running = self.activity.begin().ok_or_else(stopping)?;
         let shape = self.shape.load_full();
         let capacity = shape.capacity;
-        let range = ByteRange::new(at, data.len() as u64)
-            .ok_or(IoError::OutOfBounds { range: ByteRange::between(at, at), capacity })?;
+        let range = ByteRange::new(at, data.len() as u64).ok_or(IoError::OutOfBounds {
+            range: ByteRange::between(at, at),
+            capacity,
+        })?;
         self.check(&shape, range)?;
         let claim = match shape.map.lookup(at) {
             Some(place) if place.len >= range.len() => {
@@ -156,9 +187,13 @@ impl Target for Volume {
         self.check(&shape, range)?;
         Self::check_mapped(&shape, range)?;
         let slow = |piece: Piece| match piece {
-            Piece::Mapped { range, group, group_start } => {
-                shape.group(group).zero_needs_writes(ByteRange::between(group_start, group_start + range.len()))
-            }
+            Piece::Mapped {
+                range,
+                group,
+                group_start,
+            } => shape
+                .group(group)
+                .zero_needs_writes(ByteRange::between(group_start, group_start + range.len())),
             Piece::Hole(_) => false,
         };
         if options.fast_only && shape.map.pieces(range).any(slow) {
@@ -167,7 +202,11 @@ impl Target for Volume {
         for piece in range.split_at_multiples(ZERO_PIECE) {
             self.zero_piece(piece, options.unmap).await?;
         }
-        if options.fua { flush_groups(&shape).await } else { Ok(()) }
+        if options.fua {
+            flush_groups(&shape).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn flush(&self) -> Result<(), IoError> {
@@ -178,15 +217,36 @@ impl Target for Volume {
     fn block_status(&self, range: ByteRange, limit: usize) -> Result<Vec<StatusRun>, IoError> {
         let shape = self.shape.load_full();
         self.check(&shape, range)?;
-        let looked = ByteRange::between(range.start(), range.end().min(range.start().saturating_add(STATUS_SPAN)));
+        let looked = ByteRange::between(
+            range.start(),
+            range.end().min(range.start().saturating_add(STATUS_SPAN)),
+        );
         let mut runs: Vec<StatusRun> = Vec::new();
         for piece in shape.map.pieces(looked) {
             match piece {
-                Piece::Hole(range) => push(&mut runs, StatusRun { len: range.len(), hole: true, zero: false }),
-                Piece::Mapped { range, group, group_start } => {
+                Piece::Hole(range) => push(
+                    &mut runs,
+                    StatusRun {
+                        len: range.len(),
+                        hole: true,
+                        zero: false,
+                    },
+                ),
+                Piece::Mapped {
+                    range,
+                    group,
+                    group_start,
+                } => {
                     let at = ByteRange::between(group_start, group_start + range.len());
                     for (run, written) in shape.group(group).written_runs(at) {
-                        push(&mut runs, StatusRun { len: run.len(), hole: !written, zero: !written });
+                        push(
+                            &mut runs,
+                            StatusRun {
+                                len: run.len(),
+                                hole: !written,
+                                zero: !written,
+                            },
+                        );
                         if runs.len() > limit {
                             break;
                         }
