@@ -289,3 +289,6 @@ fn probe_alignment(path: &Path, file: &OwnedFd) -> Result<u32, OpenError> {
     }
     Err(OpenError::NoDirect(path.to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -360,3 +360,6 @@ fn build(entries: u32) -> std::io::Result<IoUring> {
 fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
+
+#[cfg(test)]
+mod tests;
