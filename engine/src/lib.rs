@@ -13,6 +13,7 @@ pub mod map;
 pub mod metadata;
 pub mod nbd;
 pub mod raid;
+pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod types;

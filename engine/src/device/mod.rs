@@ -19,6 +19,7 @@ mod inline;
 mod local;
 mod operation;
 pub mod ring;
+pub mod signature;
 pub mod slots;
 
 pub use local::{CachePolicy, LocalDevice, OpenError, OpenOptions};

@@ -12,18 +12,30 @@ use crate::device::slots::Io;
 use crate::io::IoBuf;
 
 fn on_data_thread<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, test)
 }
 
 fn read(from: PipeReader, len: usize) -> Io {
     let work = Work::Read(IoBuf::zeroed(len));
-    Io::new(start(Operation::new(Arc::new(OwnedFd::from(from)), 0, work), Some(Duration::from_secs(1))))
+    Io::new(start(
+        Operation::new(Arc::new(OwnedFd::from(from)), 0, work),
+        Some(Duration::from_secs(1)),
+    ))
 }
 
 fn write(to: PipeWriter, data: IoBuf) -> Io {
-    let work = Work::Write { data: data.into_slice(), fua: false };
-    Io::new(start(Operation::new(Arc::new(OwnedFd::from(to)), 0, work), Some(Duration::from_secs(1))))
+    let work = Work::Write {
+        data: data.into_slice(),
+        fua: false,
+    };
+    Io::new(start(
+        Operation::new(Arc::new(OwnedFd::from(to)), 0, work),
+        Some(Duration::from_secs(1)),
+    ))
 }
 
 /// Gives every ready task, the driver among them, its turn.
@@ -34,7 +46,10 @@ async fn let_others_run() {
 }
 
 fn ring_is_empty() -> bool {
-    RING.with_borrow(|ring| ring.as_ref().is_none_or(|ring| ring.free.len() == ring.flights.len()))
+    RING.with_borrow(|ring| {
+        ring.as_ref()
+            .is_none_or(|ring| ring.free.len() == ring.flights.len())
+    })
 }
 
 #[test]
@@ -161,7 +176,10 @@ fn more_operations_than_the_kernel_takes_at_once_are_all_answered() {
         to.write_all(&vec![7; count]).unwrap();
         for answer in answers {
             let answer = answer.await;
-            assert_eq!((answer.result, answer.buf.unwrap().as_slice()), (Ok(()), &[7][..]));
+            assert_eq!(
+                (answer.result, answer.buf.unwrap().as_slice()),
+                (Ok(()), &[7][..])
+            );
         }
     });
 }
