@@ -142,7 +142,6 @@ fn what_real_tools_make_is_recognised_and_erased_so_that_blkid_finds_nothing() {
             Kind::Luks,
             Some("Label"),
         ),
-        ("pvcreate -q --devices".to_owned(), Kind::Lvm, None),
         ("mkfs.fat -F 32 -n LABEL".to_owned(), Kind::Fat, Some("LABEL")),
         ("mkfs.ntfs -q -Q -F -L Label".to_owned(), Kind::Ntfs, None),
         (format!("make-bcache -C --cset-uuid {uuid}"), Kind::Bcache, None),
