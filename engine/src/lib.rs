@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod nbd;
 pub mod planted;
 pub mod raid;
+pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod types;
