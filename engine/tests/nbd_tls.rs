@@ -79,10 +79,14 @@ impl Bench {
         }
     }
 
-    async fn greeted(&self) -> RawClient<DuplexStream> {
+    fn connect(&self) -> RawClient<DuplexStream> {
         let (stream, far) = tokio::io::duplex(1 << 20);
         tokio::task::spawn_local(self.server.admit().unwrap().serve(far, None));
-        let mut client = RawClient { stream };
+        RawClient { stream }
+    }
+
+    async fn greeted(&self) -> RawClient<DuplexStream> {
+        let mut client = self.connect();
         client.greet().await;
         client
     }
@@ -184,6 +188,17 @@ async fn an_export_that_insists_on_certificates_is_not_served_where_none_are_ask
             client.ask(wire::OPT_GO, &named("vol")).await,
             wire::REP_ERR_POLICY
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_tls_is_only_offered_a_plain_client_is_served() {
+    local(async {
+        let bench = Bench::new(false, false, Protection::Plain);
+        let mut client = bench.connect();
+        client.attach("vol").await;
+        assert_eq!(client.read(0, 512).await, [0; 512]);
     })
     .await;
 }
