@@ -326,12 +326,14 @@ impl RequestReader {
         Ok(None)
     }
 
+    /// A write's payload is taken to follow without its flag too: qemu 10 does not set it.
     fn payload_len(&self, header: &Header) -> u64 {
-        let follows = match self.mode {
-            Mode::Simple | Mode::Structured => header.kind == wire::CMD_WRITE,
-            Mode::Extended => header.flags & wire::CMD_FLAG_PAYLOAD_LEN != 0,
-        };
-        if follows { header.len } else { 0 }
+        let flagged = self.mode == Mode::Extended && header.flags & wire::CMD_FLAG_PAYLOAD_LEN != 0;
+        if flagged || header.kind == wire::CMD_WRITE {
+            header.len
+        } else {
+            0
+        }
     }
 
     fn announced(&self, header: &Header) -> Result<Announced, Refused> {
