@@ -13,6 +13,7 @@
 //!   last successful one may be lost, whatever later flushes say (R5).
 //! - `Request::Read` fills the whole buffer or fails.
 
+pub mod remote;
 pub mod slots;
 
 pub use slots::{Io, SlotId};
