@@ -6,6 +6,7 @@ use std::time::Duration;
 use ashlar_engine::device::remote::{ConnectError, RemoteDevice, RemoteOptions};
 use ashlar_engine::device::{Device as _, DeviceError, DeviceInfo};
 use ashlar_engine::io::IoBuf;
+use ashlar_engine::nbd::NbdUri;
 use ashlar_engine::nbd::client::{
     Command, Connection, Dialect, Extent, NegotiationError, OpenError, OpenOptions, Outcome, Reply, open,
 };
@@ -219,8 +220,10 @@ fn exports_that_cannot_be_devices_are_refused_with_the_reason() {
     ));
 }
 
-#[test]
-fn qemu_speaks_extended_headers_and_tells_which_parts_are_holes() {
+type Calls = Connection<oneshot::Sender<Outcome>>;
+
+/// qemu-nbd with an empty file of 8 GiB as the export `disk`.
+fn qemu() -> Server {
     let folder = tempfile::tempdir().unwrap();
     File::create(folder.path().join("disk"))
         .unwrap()
@@ -234,27 +237,40 @@ fn qemu_speaks_extended_headers_and_tells_which_parts_are_holes() {
         "--export-name=disk",
         "disk",
     ];
-    let server = Server::on_unix_socket_in(folder, &program);
+    Server::on_unix_socket_in(folder, &program)
+}
+
+const WITH_ALLOCATION: OpenOptions = OpenOptions {
+    tls: None,
+    allocation: true,
+    limit: Duration::from_secs(60),
+};
+
+#[test]
+fn an_export_that_the_server_does_not_have_is_told_apart() {
+    let server = qemu();
+    let unknown = on_data_thread(open(&server.uri(), &WITH_ALLOCATION))
+        .err()
+        .unwrap();
+    let expected = matches!(
+        unknown,
+        OpenError::Negotiation(NegotiationError::UnknownExport { .. })
+    );
+    assert!(expected, "{unknown}");
+}
+
+#[test]
+fn qemu_speaks_extended_headers_and_tells_which_parts_are_holes() {
+    let server = qemu();
+    let uri = NbdUri {
+        export: "disk".into(),
+        ..server.uri()
+    };
     on_data_thread(async {
-        let mut uri = server.uri();
-        let options = OpenOptions {
-            tls: None,
-            allocation: true,
-            limit: Duration::from_secs(60),
-        };
-        let unknown = open(&uri, &options).await.err().unwrap();
-        assert!(
-            matches!(
-                unknown,
-                OpenError::Negotiation(NegotiationError::UnknownExport { .. })
-            ),
-            "{unknown}"
-        );
-        uri.export = "disk".into();
-        let (stream, export) = open(&uri, &options).await.unwrap();
+        let (stream, export) = open(&uri, &WITH_ALLOCATION).await.unwrap();
         assert_eq!((export.size, export.dialect), (8 << 30, Dialect::Extended));
         assert!(export.has(wire::TX_SEND_WRITE_ZEROES) && export.context.is_some());
-        let (connection, driver) = Connection::<oneshot::Sender<Outcome>>::new(stream, export);
+        let (connection, driver) = Calls::new(stream, export);
         tokio::task::spawn_local(driver.run());
         let content = pattern(64 << 10, 6);
         let data = IoBuf::from_slice(&content).into_slice();
