@@ -34,7 +34,10 @@ impl SlotId {
 
     #[expect(clippy::cast_possible_truncation, reason = "takes the number apart again")]
     pub fn from_u64(number: u64) -> Self {
-        Self { index: (number >> 32) as u32, used: number as u32 }
+        Self {
+            index: (number >> 32) as u32,
+            used: number as u32,
+        }
     }
 }
 
@@ -42,7 +45,9 @@ impl SlotId {
 enum State {
     Free,
     /// The device works on it. `None` where nobody has asked yet.
-    Running { waker: Option<Waker> },
+    Running {
+        waker: Option<Waker>,
+    },
     /// The waiter gave up (or timed out); the device may still use the memory that it was given.
     Abandoned,
     Done(Completion),
@@ -74,7 +79,12 @@ pub fn allocate(limit: Option<Duration>) -> SlotId {
     });
     TABLE.with_borrow_mut(|table| {
         let index = table.free.pop().unwrap_or_else(|| {
-            table.slots.push(Slot { state: State::Free, used: 0, started_tick: 0, limit_ticks: 0 });
+            table.slots.push(Slot {
+                state: State::Free,
+                used: 0,
+                started_tick: 0,
+                limit_ticks: 0,
+            });
             u32::try_from(table.slots.len() - 1).expect("fewer than 2^32 operations in flight")
         });
         let started_tick = table.now_tick;
@@ -83,14 +93,20 @@ pub fn allocate(limit: Option<Duration>) -> SlotId {
         slot.state = State::Running { waker: None };
         slot.started_tick = started_tick;
         slot.limit_ticks = limit_ticks;
-        SlotId { index, used: slot.used }
+        SlotId {
+            index,
+            used: slot.used,
+        }
     })
 }
 
 /// Completes a slot. The answer to a slot that was abandoned only frees it.
 pub fn complete(id: SlotId, completion: Completion) {
     let waker = TABLE.with_borrow_mut(|table| {
-        let slot = table.slots.get_mut(id.index as usize).filter(|slot| slot.used == id.used)?;
+        let slot = table
+            .slots
+            .get_mut(id.index as usize)
+            .filter(|slot| slot.used == id.used)?;
         match std::mem::replace(&mut slot.state, State::Done(completion)) {
             State::Running { waker } => waker,
             State::Abandoned => {
@@ -123,7 +139,9 @@ pub fn tick() {
             .filter(late)
             .filter_map(|slot| {
                 // The waiter sees the time-out by itself (`poll`), and then abandons the slot.
-                let State::Running { waker } = &mut slot.state else { return None };
+                let State::Running { waker } = &mut slot.state else {
+                    return None;
+                };
                 slot.limit_ticks = 0;
                 waker.take()
             })
@@ -155,7 +173,10 @@ impl Table {
         let now = self.now_tick;
         let slot = &mut self.slots[id.index as usize];
         if slot.used != id.used {
-            return Poll::Ready(Completion { result: Err(DeviceError::Gone("reset".into())), buf: None });
+            return Poll::Ready(Completion {
+                result: Err(DeviceError::Gone("reset".into())),
+                buf: None,
+            });
         }
         match &mut slot.state {
             State::Done(_) => {
@@ -167,7 +188,10 @@ impl Table {
             }
             State::Running { .. } if now - slot.started_tick.min(now) > slot.limit_ticks => {
                 slot.state = State::Abandoned;
-                Poll::Ready(Completion { result: Err(DeviceError::Timeout), buf: None })
+                Poll::Ready(Completion {
+                    result: Err(DeviceError::Timeout),
+                    buf: None,
+                })
             }
             State::Running { waker: kept } => {
                 match kept {
@@ -192,7 +216,10 @@ impl Io {
 
     /// An operation that failed before it reached a device. The buffer, where there is one, is given up.
     pub fn failed(error: DeviceError, buf: Option<IoBuf>) -> Self {
-        Self(Some(Started::Done(Completion { result: Err(error), buf })))
+        Self(Some(Started::Done(Completion {
+            result: Err(error),
+            buf,
+        })))
     }
 }
 
@@ -218,8 +245,14 @@ impl Drop for Io {
         if let Some(Started::Pending(id)) = self.0.take() {
             let _ = TABLE.try_with(|table| {
                 // Dropped from within the table (a buffer's owner): the slot is then already on its way out.
-                let Ok(mut table) = table.try_borrow_mut() else { return };
-                let Some(slot) = table.slots.get_mut(id.index as usize).filter(|slot| slot.used == id.used) else {
+                let Ok(mut table) = table.try_borrow_mut() else {
+                    return;
+                };
+                let Some(slot) = table
+                    .slots
+                    .get_mut(id.index as usize)
+                    .filter(|slot| slot.used == id.used)
+                else {
                     return;
                 };
                 match slot.state {
@@ -238,7 +271,10 @@ mod tests {
     use futures_util::FutureExt as _;
 
     fn done() -> Completion {
-        Completion { result: Ok(()), buf: None }
+        Completion {
+            result: Ok(()),
+            buf: None,
+        }
     }
 
     #[test]

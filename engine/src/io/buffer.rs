@@ -61,7 +61,10 @@ pub struct IoBuf {
 impl IoBuf {
     /// `len` bytes of arbitrary content.
     pub fn new(len: usize) -> Self {
-        Self { pages: Some(take(len.div_ceil(PAGE).max(1))), len }
+        Self {
+            pages: Some(take(len.div_ceil(PAGE).max(1))),
+            len,
+        }
     }
 
     pub fn zeroed(len: usize) -> Self {
@@ -97,13 +100,20 @@ impl IoBuf {
 
     /// Gives up writing, so that several readers may hold it.
     pub fn share(mut self) -> SharedBuf {
-        SharedBuf { pages: self.pages.take(), len: self.len }
+        SharedBuf {
+            pages: self.pages.take(),
+            len: self.len,
+        }
     }
 
     /// The whole buffer as a slice that can be handed on.
     pub fn into_slice(self) -> BufSlice {
         let len = self.len;
-        BufSlice { buf: self.share(), start: 0, len }
+        BufSlice {
+            buf: self.share(),
+            start: 0,
+            len,
+        }
     }
 }
 
@@ -170,7 +180,11 @@ impl BufSlice {
     /// Where they are not within it.
     pub fn cut(&self, offset: usize, len: usize) -> Self {
         assert!(offset + len <= self.len, "cut {offset}+{len} of {}", self.len);
-        Self { buf: self.buf.clone(), start: self.start + offset, len }
+        Self {
+            buf: self.buf.clone(),
+            start: self.start + offset,
+            len,
+        }
     }
 }
 

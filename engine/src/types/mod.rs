@@ -4,7 +4,7 @@ pub mod ids;
 pub mod range;
 
 pub use ids::{
-    ApplianceId, CommitId, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, IdSource, LogicalDeviceNumber,
-    VolumeId, VolumeNumber,
+    ApplianceId, CommitId, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, IdSource,
+    LogicalDeviceNumber, VolumeId, VolumeNumber,
 };
 pub use range::ByteRange;

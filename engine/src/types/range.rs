@@ -24,7 +24,10 @@ impl ByteRange {
     /// Where `end < start`: the caller mixed up its own arithmetic.
     pub fn between(start: u64, end: u64) -> Self {
         assert!(start <= end, "range {start}..{end} is backwards");
-        Self { start, len: end - start }
+        Self {
+            start,
+            len: end - start,
+        }
     }
 
     pub fn start(self) -> u64 {
