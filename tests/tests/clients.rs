@@ -1,6 +1,8 @@
 //! The clients that people use, against RAID 0 and RAID 1: libnbd's tools, QEMU's, fio, with and without TLS.
 
-use std::fs;
+use std::fs::{self, File};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,6 +12,7 @@ use ashlar_tests::process::{command, fio_report, json, run, run_refused};
 use serde_json::Value;
 
 const SIZE: u64 = 256 * MIB;
+const HOLE: Range<u64> = 40 * MIB..72 * MIB;
 
 fn on_both_levels(test: impl Fn(&Appliance, &Server)) {
     for level in [0, 1] {
@@ -20,17 +23,22 @@ fn on_both_levels(test: impl Fn(&Appliance, &Server)) {
     }
 }
 
-/// A file of the volume's size with content that repeats nowhere, and a hole.
+/// A file of the volume's size with a hole and otherwise content of which no two aligned blocks are equal.
 fn image(path: &Path) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let words = (0..SIZE / 8).map(|index| {
+    let words = (0..MIB / 8).map(|_| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let in_the_hole = (40 * MIB..72 * MIB).contains(&(index * 8));
-        if in_the_hole { 0 } else { state }
+        state
     });
-    fs::write(path, words.flat_map(u64::to_le_bytes).collect::<Vec<u8>>()).expect("a file can be written");
+    let mut piece: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    let file = File::create(path).expect("a file can be made");
+    file.set_len(SIZE).expect("a file can be extended");
+    for at in (0..SIZE).step_by(piece.len()).filter(|at| !HOLE.contains(at)) {
+        piece.rotate_left(4104);
+        file.write_all_at(&piece, at).expect("a file can be written");
+    }
 }
 
 fn assert_same(left: &Path, right: &Path) {
@@ -59,7 +67,8 @@ fn nbdinfo_sees_the_size_and_everything_that_is_promised() {
                 assert_eq!(export[promise], true, "{promise}: {info}");
             }
             assert_eq!(export["block_size_minimum"], 512, "{info}");
-            assert_eq!(export["contexts"][0], "base:allocation", "{info}");
+            let contexts = export["contexts"].as_array().expect("a list");
+            assert!(contexts.contains(&"base:allocation".into()), "{info}");
         }
     });
 }
