@@ -7,88 +7,28 @@ use std::path::{Path, PathBuf};
 
 /// Which modules of the engine a module may import. Data goes down, control comes from the side: a host's write
 /// passes `export`, `volume`, `map`, `logical_device`, `raid`, `device` in this order, and nothing calls upward.
-/// A module that is not listed may import nothing and be imported by nobody: add it here where it belongs.
-const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("types", &[]),
-    ("io", &["types"]),
-    ("event", &["types"]),
-    ("job", &["types", "event"]),
-    ("nbd", &["types", "io"]),
-    ("device", &["types", "io", "event", "nbd"]),
-    ("metadata", &["types", "io", "event", "device"]),
-    ("raid", &["types", "io", "event", "job", "metadata", "device"]),
-    (
-        "logical_device",
-        &["types", "io", "event", "job", "metadata", "device", "raid"],
-    ),
-    (
-        "map",
-        &[
-            "types",
-            "io",
-            "event",
-            "job",
-            "metadata",
-            "raid",
-            "logical_device",
-        ],
-    ),
-    ("copy", &["types", "io", "event", "job", "metadata"]),
-    (
-        "volume",
-        &[
-            "types",
-            "io",
-            "event",
-            "job",
-            "metadata",
-            "copy",
-            "raid",
-            "logical_device",
-            "map",
-        ],
-    ),
-    ("export", &["types", "io", "event", "nbd", "volume"]),
-    ("runtime", &["types", "io", "device"]),
+/// A module that is not listed has no place yet: add it where it belongs, see ARCHITECTURE.md.
+const MAY_IMPORT: &[(&str, &str)] = &[
+    ("types", ""),
+    ("io", "types"),
+    ("planted", ""),
+    ("nbd", "types io"),
+    ("device", "types io planted nbd"),
+    ("runtime", "types io device"),
+    ("metadata", "types io planted device"),
+    ("raid", "types io planted device metadata"),
+    ("logical_device", "types io planted device metadata raid"),
+    ("map", "types io planted metadata logical_device"),
+    ("volume", "types io planted metadata raid logical_device map"),
+    ("export", "types io planted nbd volume"),
     (
         "appliance",
-        &[
-            "types",
-            "io",
-            "event",
-            "job",
-            "nbd",
-            "device",
-            "metadata",
-            "raid",
-            "logical_device",
-            "map",
-            "copy",
-            "volume",
-            "export",
-            "runtime",
-        ],
+        "types io planted nbd device runtime metadata raid logical_device map volume export",
     ),
     // The simulation stands outside and looks at everything.
     (
         "sim",
-        &[
-            "types",
-            "io",
-            "event",
-            "job",
-            "nbd",
-            "device",
-            "metadata",
-            "raid",
-            "logical_device",
-            "map",
-            "copy",
-            "volume",
-            "export",
-            "runtime",
-            "appliance",
-        ],
+        "types io planted nbd device runtime metadata raid logical_device map volume export appliance",
     ),
 ];
 
@@ -164,7 +104,12 @@ fn is_test(path: &Path) -> bool {
             .iter()
             .any(|dir| part.as_os_str() == *dir)
     });
-    inside || path.ends_with("tests.rs")
+    inside || is_unit_tests(path)
+}
+
+/// Tests in a file of their own beside the code.
+fn is_unit_tests(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("tests.rs")
 }
 
 fn is_comment(line: &str) -> bool {
@@ -253,9 +198,8 @@ fn no_module_of_the_engine_imports_one_above_it() {
             ));
             continue;
         };
-        let forbidden = imports(&code)
-            .into_iter()
-            .filter(|name| *name != module && !allowed.contains(&name.as_str()));
+        let is_allowed = |name: &str| name == module || allowed.split_whitespace().any(|other| other == name);
+        let forbidden = imports(&code).into_iter().filter(|name| !is_allowed(name));
         problems
             .extend(forbidden.map(|name| format!("{}: `{module}` must not import `{name}`", shown(&path))));
         if code.contains("super::super::") {
@@ -290,7 +234,7 @@ fn every_module_says_what_it_is_for() {
     let files = ["engine", "tests"]
         .into_iter()
         .flat_map(rust_files)
-        .filter(|path| !path.ends_with("tests.rs"));
+        .filter(|path| !is_unit_tests(path));
     let silent = files
         .filter(|path| !read(path).starts_with("//!"))
         .map(|path| format!("{}: no `//!` at its head", shown(&path)));
