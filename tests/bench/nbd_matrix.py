@@ -7,15 +7,14 @@ SIZE          bytes of a volume (1 GiB)
 SHM_DIR       a folder on a tmpfs (/dev/shm)
 DISK_DIR      a folder on a disk (/var/tmp)
 SECTIONS      of "memory disk sparse" (all)
-PEERS         of "nbdkit qemu-storage-daemon nbd-server" (the first two)
+PEERS         of "nbdkit qemu-storage-daemon" (both)
 POLL_US       microseconds that the polling row polls (50)
 ENGINE        the binary (target/release/ashlar-engine)
 JSON          a file that gets every single figure
 FOREIGN_MAX   per cent of a core that others may use before a run is done again (15), RETRIES times (3)
 
-Compare rows of one run only. The CPU is the server's, per operation. On a disk nbdkit and nbd-server write into the page
-cache and cannot do otherwise: of their writes there only rwf-* (a flush after each) compares like with like, and their
-reads come from the page cache. Rows of 1 MiB on a disk are not steady. Work files go into a temporary folder under
+Compare rows of one run only. The CPU is the server's, per operation. On a disk nbdkit works through
+the page cache and cannot do otherwise: of its writes there only rwf-* (a flush after each) compares like with like. Rows of 1 MiB on a disk are not steady. Work files go into a temporary folder under
 SHM_DIR and DISK_DIR, removed at the end.
 """
 import json

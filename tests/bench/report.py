@@ -29,7 +29,7 @@ TARGETS = [
     ("disk, unix", "rw-qd1", "ashlar", "latency_us", "qemu-storage-daemon", "<= 1.15"),
     ("disk, unix", "rwf-qd1", "ashlar", "iops", "best", ">= 0.95"),
 ]
-PEERS = ["nbdkit", "qemu-storage-daemon", "nbd-server"]
+PEERS = ["nbdkit", "qemu-storage-daemon"]
 MORE_IS_BETTER = {"iops": True, "mib_per_s": True, "latency_us": False, "cpu_us": False}
 
 

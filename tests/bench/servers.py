@@ -87,12 +87,6 @@ def peer(kind, transport, image, folder, direct):
                 f"cache.direct={'on' if direct else 'off'}",
                 "--nbd-server", f"{address},max-connections=16",
                 "--export", "type=nbd,id=e0,node-name=f0,name=disk,writable=on,iothread=t0"]
-    elif kind == "nbd-server":
-        conf = os.path.join(folder, f"nbd-server-{transport}.conf")
-        where = f"unixsock = {path}" if unix else f"listenaddr = 127.0.0.1\nport = {port}"
-        with open(conf, "w") as file:
-            file.write(f"[generic]\nallowlist = true\n{where}\n[disk]\nexportname = {image}\nflush = true\nfua = true\n")
-        argv = ["nbd-server", "-n", "-C", conf]
     else:
         raise SystemExit(f"unknown peer {kind}")
     return Server(kind, argv, {transport: uri}, [image])

@@ -1,11 +1,10 @@
 //! An appliance in a temporary folder: created, served, killed and served again through the real binary.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::binaries;
 use crate::nbd::Endpoint;
-use crate::process::{end, run, wait_exit};
+use crate::process::{end, follow, run, wait_exit};
 
 pub const MIB: u64 = 1 << 20;
 
@@ -258,21 +257,4 @@ impl Drop for Server {
             eprintln!("--- what the server said:\n{log}---");
         }
     }
-}
-
-/// Copies the lines of `pipe` into the log and to the receiver until the pipe's end.
-fn follow(pipe: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    let log = Arc::clone(log);
-    std::thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            let mut log = log.lock().expect("nobody panics while appending");
-            log.push_str(&line);
-            log.push('\n');
-            drop(log);
-            // Nobody listens once the server is ready; the log goes on.
-            let _ = sender.send(line);
-        }
-    });
-    receiver
 }

@@ -1,8 +1,10 @@
 //! Running other programs: each with a deadline, its output kept and shown when something is wrong.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -149,6 +151,23 @@ pub fn wait_exit(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 pub fn end(child: &mut Child) {
     child.kill().expect("the child is ours");
     child.wait().expect("the child is ours");
+}
+
+/// Copies the lines of `pipe` into the log and to the receiver until the pipe's end.
+pub fn follow(pipe: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let mut log = log.lock().expect("nobody panics while appending");
+            log.push_str(&line);
+            log.push('\n');
+            drop(log);
+            // Nobody listens once the server is ready; the log goes on.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
 }
 
 fn content(file: &mut File) -> String {

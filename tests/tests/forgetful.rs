@@ -2,13 +2,13 @@
 //! the power goes: what was flushed through the appliance is there.
 
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_tests::appliance::{Appliance, MIB, Setup, Store, folder};
 use ashlar_tests::binaries;
 use ashlar_tests::load::{ledger, verify, write_all_and_flush, write_unflushed, write_until};
-use ashlar_tests::nbd::{Endpoint, Raw};
-use ashlar_tests::process::{end, wait_exit};
+use ashlar_tests::process::{end, follow};
 use tempfile::TempDir;
 
 const SIZE: u64 = 64 * MIB;
@@ -30,31 +30,18 @@ impl Forgetful {
     }
 
     fn restart(&mut self) {
-        let socket = self.dir.path().join("s");
-        // Left behind by one that was killed.
-        if socket.exists() {
-            std::fs::remove_file(&socket).expect("the socket is ours");
-        }
         let mut command = binaries::forgetful_nbd();
         command
-            .arg("--socket")
-            .arg(&socket)
-            .arg("--file")
-            .arg(self.dir.path().join("file"));
-        command
-            .args(["--size", &(2 * SIZE).to_string()])
-            .stdin(Stdio::null());
+            .args([self.dir.path().join("s"), self.dir.path().join("file")])
+            .arg((2 * SIZE).to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let child = self.child.insert(child);
-        let endpoint = Endpoint::Unix(socket);
-        let served = (0..1500).any(|_| {
-            let ended = wait_exit(child, Duration::from_millis(20));
-            assert!(ended.is_none(), "the forgetful server ended by itself: {ended:?}");
-            Raw::greeted(&endpoint).is_ok()
-        });
-        assert!(served, "the forgetful server does not answer");
+        let lines = follow(child.stdout.take().expect("stdout is a pipe"), &Arc::default());
+        let line = lines.recv_timeout(Duration::from_secs(30));
+        assert_eq!(line.as_deref(), Ok("ready"), "the forgetful server is not ready");
     }
 
     fn uri(&self) -> String {
