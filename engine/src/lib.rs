@@ -5,6 +5,7 @@
 //! `appliance` builds and recovers them in order, and is all that a server sees.
 #![forbid(unstable_features)]
 
+pub mod appliance;
 pub mod device;
 pub mod export;
 pub mod io;
@@ -12,7 +13,9 @@ pub mod logical_device;
 pub mod map;
 pub mod metadata;
 pub mod nbd;
+pub mod planted;
 pub mod raid;
+pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod types;

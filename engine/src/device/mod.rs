@@ -13,8 +13,21 @@
 //!   last successful one may be lost, whatever later flushes say (R5).
 //! - `Request::Read` fills the whole buffer or fails.
 
+pub mod block;
+pub mod file;
+pub mod handle;
+mod inline;
+mod local;
+#[cfg(test)]
+pub(crate) mod memory;
+mod operation;
+pub mod ring;
+pub mod signature;
 pub mod slots;
+pub mod superblock;
 
+pub use handle::DeviceHandle;
+pub use local::{CachePolicy, LocalDevice, OpenError, OpenOptions};
 pub use slots::{Io, SlotId};
 
 use crate::io::{BufSlice, IoBuf};
@@ -44,6 +57,16 @@ pub enum Request {
     Flush,
     /// Afterwards the range reads zeros; with `unmap` its space may be given back.
     Zero { range: ByteRange, unmap: bool },
+}
+
+impl Request {
+    /// The buffer of a read that is not carried out.
+    fn into_buf(self) -> Option<IoBuf> {
+        match self {
+            Self::Read { buf, .. } => Some(buf),
+            Self::Write { .. } | Self::Flush | Self::Zero { .. } => None,
+        }
+    }
 }
 
 /// Why an operation failed.

@@ -2,6 +2,8 @@
 
 pub mod buffer;
 pub mod error;
+pub mod range_lock;
+pub mod target;
 
 pub use buffer::{BufSlice, IoBuf, SharedBuf};
 pub use error::IoError;

@@ -1,10 +1,19 @@
-//! Words that every layer shares: ranges of bytes, numbers of objects, emulation types.
+//! Words that every layer shares: sizes and ranges of bytes, numbers of objects, emulation types.
 
+pub mod bytes;
+pub mod extent;
+pub mod geometry;
 pub mod ids;
 pub mod range;
+pub mod range_set;
+pub mod sealed;
 
+pub use bytes::ByteSize;
+pub use extent::Extent;
+pub use geometry::EmulationType;
 pub use ids::{
     ApplianceId, CommitId, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, IdSource,
     LogicalDeviceNumber, VolumeId, VolumeNumber,
 };
 pub use range::ByteRange;
+pub use range_set::RangeSet;

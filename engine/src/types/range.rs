@@ -4,11 +4,29 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::ByteSize;
+
 /// `len` bytes from `start`. May be empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct ByteRange {
     start: u64,
     len: u64,
+}
+
+/// What a stored or sent range claims to be, before it is checked.
+#[derive(Deserialize)]
+struct Stored {
+    start: u64,
+    len: u64,
+}
+
+impl TryFrom<Stored> for ByteRange {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        Self::new(stored.start, stored.len).ok_or("a range ends beyond 64 bits")
+    }
 }
 
 impl ByteRange {
@@ -104,7 +122,7 @@ impl ByteRange {
 
 impl std::fmt::Display for ByteRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}+{}", self.start, self.len)
+        write!(f, "{}+{}", ByteSize(self.start), ByteSize(self.len))
     }
 }
 
@@ -149,5 +167,11 @@ mod tests {
     fn a_range_that_ends_beyond_64_bits_is_refused() {
         assert!(ByteRange::new(u64::MAX, 1).is_none());
         assert!(ByteRange::new(u64::MAX, 0).is_some());
+    }
+
+    #[test]
+    fn a_stored_range_that_ends_beyond_64_bits_is_refused() {
+        let stored = postcard::to_allocvec(&(u64::MAX, 1u64)).unwrap();
+        assert!(postcard::from_bytes::<ByteRange>(&stored).is_err());
     }
 }

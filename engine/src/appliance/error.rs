@@ -1,0 +1,80 @@
+//! Why a verb was refused. Nothing was changed.
+
+use crate::device::DeviceError;
+use crate::device::superblock::SuperblockError;
+use crate::io::IoError;
+use crate::logical_device::numbering::NumberingError;
+use crate::logical_device::slices::SliceLengthError;
+use crate::map::PlacementError;
+use crate::metadata::StoreError;
+use crate::types::{ApplianceId, ByteSize, DeviceNumber, GroupNumber, VolumeNumber};
+
+/// A refused verb, with what would have been right.
+#[derive(Debug, thiserror::Error)]
+pub enum VerbError {
+    #[error("the device has {capacity}; a device needs at least {needed}")]
+    DeviceTooSmall { capacity: ByteSize, needed: ByteSize },
+    #[error("the device belongs to another appliance, {0}; add it with force to give its content up")]
+    ForeignAppliance(ApplianceId),
+    #[error("the device is device {0} of this appliance already")]
+    DeviceKnown(DeviceNumber),
+    #[error("there is no device {0}")]
+    NoSuchDevice(DeviceNumber),
+    #[error("device {0} is not there")]
+    DeviceAbsent(DeviceNumber),
+    #[error("device {device} is in RAID group {group}")]
+    DeviceInUse {
+        device: DeviceNumber,
+        group: GroupNumber,
+    },
+    #[error("device {0} is named twice")]
+    DeviceTwice(DeviceNumber),
+    #[error("a group of this level needs at least {needed} members, {given} are given")]
+    TooFewMembers { needed: usize, given: usize },
+    #[error("a group has at most {most} members, {given} are given")]
+    TooManyMembers { most: usize, given: usize },
+    #[error("stripe unit {unit} is not a power of two from 4 KiB to 1 MiB")]
+    Unit { unit: ByteSize },
+    #[error("the members have no room for a single logical device of {slice}")]
+    NoRoom { slice: ByteSize },
+    #[error("the new device offers {offered} for the group's data, its members need {needed}")]
+    MemberTooSmall { offered: ByteSize, needed: ByteSize },
+    #[error("there is no RAID group {0}")]
+    NoSuchGroup(GroupNumber),
+    #[error("RAID group {0} waits for members")]
+    GroupWaits(GroupNumber),
+    #[error("RAID group {group} is used by {volumes} volumes")]
+    GroupInUse { group: GroupNumber, volumes: usize },
+    #[error("there is no volume {0}")]
+    NoSuchVolume(VolumeNumber),
+    #[error("volume {0} exists already")]
+    VolumeExists(VolumeNumber),
+    #[error("a volume is named {0:?} already")]
+    NameTaken(String),
+    #[error(
+        "{0:?} is no name: use 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit"
+    )]
+    Name(String),
+    #[error(
+        "volume blocks of {block} bytes need devices with such blocks; RAID group {group} has {group_block}"
+    )]
+    Block {
+        block: u32,
+        group: GroupNumber,
+        group_block: u32,
+    },
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    #[error(transparent)]
+    SliceLength(#[from] SliceLengthError),
+    #[error(transparent)]
+    Numbering(#[from] NumberingError),
+    #[error("metadata: {0}")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Superblock(#[from] SuperblockError),
+    #[error("device: {0}")]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Io(#[from] IoError),
+}

@@ -1,0 +1,118 @@
+//! The appliance: builds and recovers everything in order, and the verbs by which it is managed. A server sees only
+//! this.
+//!
+//! Verbs run one at a time. Each checks everything first, then makes its records durable, then changes what serves; so
+//! a verb that fails has changed nothing, and one that was answered survives a crash (R11).
+//!
+//! Everything here runs on one data thread; the volumes and groups that it hands out serve on all of them.
+
+mod devices;
+mod error;
+mod groups;
+mod journal;
+mod open;
+pub mod records;
+mod tend;
+mod volumes;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::device::DeviceHandle;
+use crate::logical_device::{Allocators, Numbering};
+use crate::raid::Group;
+use crate::types::{ApplianceId, DeviceId, GroupNumber, IdSource, VolumeNumber};
+use crate::volume::Volume;
+use journal::Ledger;
+use tend::Tending;
+
+pub use devices::{DeviceState, Examined, examine};
+pub use error::VerbError;
+pub use groups::{GroupStatus, NewGroupRequest, Waste};
+pub use open::{OpenError, OpenOptions, WaitingGroup};
+pub use records::{DeviceRecord, VolumeRecord};
+pub use volumes::{NewVolume, VolumeMade, VolumeStatus};
+
+/// A group that the metadata knows.
+enum GroupSlot {
+    Serving {
+        group: Arc<Group>,
+        _tending: Tending,
+    },
+    /// Not started, and why (R6).
+    Waiting(WaitingGroup),
+}
+
+/// What the verbs work on.
+#[derive(Default)]
+struct Working {
+    allocators: Allocators,
+    numbering: Numbering,
+}
+
+/// A running appliance.
+pub struct Appliance {
+    id: ApplianceId,
+    ids: IdSource,
+    ledger: Arc<Ledger>,
+    devices: RefCell<BTreeMap<DeviceId, Arc<DeviceHandle>>>,
+    groups: RefCell<BTreeMap<GroupNumber, GroupSlot>>,
+    volumes: RefCell<BTreeMap<VolumeNumber, Arc<Volume>>>,
+    /// Held by the verb that runs.
+    working: tokio::sync::Mutex<Working>,
+}
+
+impl Appliance {
+    pub fn id(&self) -> ApplianceId {
+        self.id
+    }
+
+    /// A serving group.
+    pub fn group(&self, number: GroupNumber) -> Option<Arc<Group>> {
+        match self.groups.borrow().get(&number) {
+            Some(GroupSlot::Serving { group, .. }) => Some(Arc::clone(group)),
+            _ => None,
+        }
+    }
+
+    /// A serving volume.
+    pub fn volume(&self, number: VolumeNumber) -> Option<Arc<Volume>> {
+        self.volumes.borrow().get(&number).cloned()
+    }
+
+    /// Every serving volume, by number.
+    pub fn volumes(&self) -> Vec<Arc<Volume>> {
+        self.volumes.borrow().values().cloned().collect()
+    }
+
+    /// Ends everything in order: no request runs afterwards, everything is durable, and no mark is left that the next
+    /// start would have to work off, but those of copies that are still being made equal.
+    pub async fn stop(self) {
+        for volume in self.volumes() {
+            volume.retire().await;
+        }
+        let groups: Vec<Arc<Group>> = self
+            .groups
+            .take()
+            .into_values()
+            .filter_map(|slot| match slot {
+                GroupSlot::Serving { group, .. } => Some(group),
+                GroupSlot::Waiting(_) => None,
+            })
+            .collect();
+        for group in groups {
+            let mut last = 0;
+            for _pass in 0..2 {
+                if let Err(error) = group.take_back_marks(&mut last).await {
+                    tracing::warn!(group = %group.number(), %error, "group could not be left clean");
+                }
+            }
+            // A group with a member missing keeps its marks, but must be durable all the same.
+            let _ = group.flush().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

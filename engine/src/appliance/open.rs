@@ -1,0 +1,440 @@
+//! Starting: a new appliance, or the one that a set of devices carries (R6).
+//!
+//! Order: superblocks → copies of the metadata → election → for each group, whether it may start → holders → members
+//! that are absent are recorded as out → groups → volumes → members that came back begin to join.
+//!
+//! Invariants: nothing is written before it is known which copy counts; a group starts only where more than half of
+//! the holders are there, or all members in sync of its newest known record, or by the user's word.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::devices::{descends, label_new};
+use super::error::VerbError;
+use super::journal::{self, Ledger};
+use super::records::{DeviceRecord, GroupSlices, Record, Truth, VolumeTruth};
+use super::{Appliance, GroupSlot, Working};
+use crate::device::superblock::{self, Superblock, SuperblockError};
+use crate::device::{Device, DeviceHandle};
+use crate::logical_device::{Allocator, SliceLength, SliceState, Slices};
+use crate::map::VolumeMap;
+use crate::metadata::store::MAX_HOLDERS;
+use crate::metadata::{Elected, HolderCopy, Store, StoreError, elect};
+use crate::planted::{self, Planted};
+use crate::raid::membership::Journal;
+use crate::raid::{Group, GroupRecord, MemberStatus};
+use crate::types::{ApplianceId, ByteRange, DeviceId, DeviceNumber, GroupNumber, IdSource, VolumeNumber};
+
+/// What the user says at a start.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Start groups although members are absent that may know better: what only they know is given up.
+    pub force: bool,
+    /// After a divergence: this device's copy counts.
+    pub prefer: Option<DeviceId>,
+}
+
+/// Why an appliance could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("none of the devices belongs to an appliance")]
+    NoAppliance,
+    #[error("the devices belong to different appliances: {0} and {1}")]
+    Mixed(ApplianceId, ApplianceId),
+    #[error("no device holds the appliance's metadata")]
+    NoMetadata,
+    #[error("a device cannot be read: {0}")]
+    Superblock(#[from] SuperblockError),
+    #[error("metadata: {0}")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Verb(#[from] VerbError),
+}
+
+/// A group that was not started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingGroup {
+    pub why: &'static str,
+    /// Devices whose coming would help.
+    pub missing: Vec<DeviceId>,
+}
+
+/// A device that was found at a start.
+struct Found {
+    handle: Arc<DeviceHandle>,
+    superblock: Superblock,
+}
+
+impl Appliance {
+    /// Starts a new appliance on these devices. With `force` whatever they hold is given up.
+    pub async fn create(
+        devices: Vec<Arc<dyn Device>>,
+        force: bool,
+        ids: IdSource,
+    ) -> Result<Self, VerbError> {
+        let id = ApplianceId::random(&ids);
+        let mut labelled = Vec::new();
+        for (number, device) in (0..).map(DeviceNumber).zip(devices) {
+            labelled.push(label_new(device, id, number, &ids, force).await?);
+        }
+        let areas = labelled
+            .iter()
+            .map(|(handle, superblock)| (Arc::clone(handle), superblock.layout.metadata));
+        let store = Store::<Truth>::create(areas.collect(), ids.clone()).await?;
+        let mut records = vec![Record::Appliance(id)];
+        records.extend(labelled.iter().map(|(handle, superblock)| {
+            let capacity = handle.info().capacity;
+            Record::Device(DeviceRecord {
+                number: superblock.number,
+                id: handle.id(),
+                capacity,
+            })
+        }));
+        store.commit(records).await?;
+        let found = labelled
+            .into_iter()
+            .map(|(handle, superblock)| Found { handle, superblock });
+        Ok(Self::assemble(id, ids, store, found.collect()))
+    }
+
+    fn assemble(id: ApplianceId, ids: IdSource, store: Store<Truth>, found: Vec<Found>) -> Self {
+        let devices = found
+            .iter()
+            .map(|found| (found.handle.id(), Arc::clone(&found.handle)))
+            .collect();
+        let superblocks = found
+            .into_iter()
+            .map(|found| (found.handle.id(), found.superblock))
+            .collect();
+        let ledger = Ledger {
+            store,
+            superblocks: Mutex::new(superblocks),
+            ids: ids.clone(),
+        };
+        Self {
+            id,
+            ids,
+            ledger: Arc::new(ledger),
+            devices: RefCell::new(devices),
+            groups: RefCell::new(BTreeMap::new()),
+            volumes: RefCell::new(BTreeMap::new()),
+            working: tokio::sync::Mutex::new(Working::default()),
+        }
+    }
+
+    /// Opens the appliance that these devices carry. What cannot be served yet waits, and says why.
+    pub async fn open(
+        devices: Vec<Arc<dyn Device>>,
+        options: &OpenOptions,
+        ids: IdSource,
+    ) -> Result<Self, OpenError> {
+        let found = find(devices).await?;
+        let id = found.first().ok_or(OpenError::NoAppliance)?.superblock.appliance;
+        if let Some(other) = found.iter().find(|found| found.superblock.appliance != id) {
+            return Err(OpenError::Mixed(id, other.superblock.appliance));
+        }
+        let mut copies = Vec::new();
+        for found in &found {
+            // A device whose metadata area cannot be read is no holder; its group sees to the rest.
+            if let Ok(copy) =
+                HolderCopy::read(Arc::clone(&found.handle), found.superblock.layout.metadata).await
+            {
+                copies.push(copy);
+            }
+        }
+        let elected = elect::elect(&copies, options.prefer).ok_or(OpenError::NoMetadata)?;
+        let store = Store::<Truth>::open(&copies, &elected, ids.clone()).await?;
+        let starts = decide(&store, &found, &elected, options, &ids).await;
+        let may_write = starts.values().any(|start| matches!(start, Start::Now(_))) || starts.is_empty();
+        if may_write {
+            let holders = choose_holders(&found, &elected.named);
+            let forced = options.force || options.prefer.is_some() || planted::is(Planted::NewestPresentWins);
+            if let Err(error) = store.take_holders(holders, forced).await {
+                tracing::warn!(%error, "the appliance waits for more of its metadata holders");
+                let why = "too few metadata holders are there";
+                let waiting = starts
+                    .into_keys()
+                    .map(|number| (number, Start::Wait(wait(why, &elected.missing))));
+                let waiting = waiting.collect();
+                return Self::assemble(id, ids, store, found).begin(waiting).await;
+            }
+        }
+        Self::assemble(id, ids, store, found).begin(starts).await
+    }
+
+    async fn begin(self, starts: BTreeMap<GroupNumber, Start>) -> Result<Self, OpenError> {
+        {
+            let mut working = self.working.lock().await;
+            for (number, start) in starts {
+                match start {
+                    Start::Now(record) => self.start_group(&mut working, *record).await?,
+                    Start::Wait(waiting) => self.hold_back(number, waiting),
+                }
+            }
+            self.start_volumes(&mut working).await?;
+        }
+        self.rejoin_all().await;
+        Ok(self)
+    }
+
+    fn hold_back(&self, number: GroupNumber, waiting: WaitingGroup) {
+        tracing::warn!(group = %number, why = waiting.why, "RAID group waits");
+        self.groups
+            .borrow_mut()
+            .insert(number, GroupSlot::Waiting(waiting));
+    }
+
+    async fn start_group(&self, working: &mut Working, record: GroupRecord) -> Result<(), OpenError> {
+        let number = record.number;
+        let slice = SliceLength::try_from(record.slice).map_err(VerbError::from)?;
+        let slices = slice.slices_in(record.layout.capacity());
+        working
+            .numbering
+            .restore(number, record.first_logical_device, slices)
+            .map_err(VerbError::from)?;
+        let devices = self.member_devices(&record);
+        let in_sync: Vec<_> = record
+            .members
+            .iter()
+            .zip(&devices)
+            .filter(|(member, _)| member.status == MemberStatus::InSync)
+            .filter_map(|(_, device)| device.clone())
+            .collect();
+        // Before anything is written that an absent member would miss.
+        let recorded = self.ledger.record(&record, &in_sync).await;
+        let journal = Arc::clone(&self.ledger) as Arc<dyn Journal>;
+        let opened = match recorded {
+            Ok(()) => Group::open(record, devices, journal)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match opened {
+            Ok(group) => self.serve_group(working, Arc::new(group), slice, slices),
+            Err(error) => {
+                tracing::error!(group = %number, error, "RAID group cannot be opened");
+                self.hold_back(number, wait("it could not be opened", &[]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears what removed volumes left behind, then brings allocators and volumes back.
+    async fn start_volumes(&self, working: &mut Working) -> Result<(), OpenError> {
+        let truth = self.ledger.store.read(Truth::clone).await;
+        for owned in &truth.clearing {
+            self.clear_slices(*owned).await?;
+        }
+        let mut owners: BTreeMap<GroupNumber, Vec<(Slices, VolumeNumber)>> = BTreeMap::new();
+        for (number, volume) in &truth.volumes {
+            for GroupSlices { group, slices } in &volume.slices {
+                owners.entry(*group).or_default().push((*slices, *number));
+            }
+        }
+        for (number, mut owned) in owners {
+            let Some(allocator) = working.allocators.get(number) else {
+                continue;
+            };
+            owned.sort_unstable();
+            let (slice, total) = (allocator.slice_length(), allocator.total());
+            let restored = Allocator::restore(slice, &slice_states(&owned, total, &truth.volumes));
+            match restored {
+                Ok(restored) => drop(working.allocators.insert(number, restored)),
+                Err(error) => {
+                    tracing::error!(group = %number, %error, "stored slices contradict each other");
+                    self.hold_back(number, wait("its stored slices contradict each other", &[]));
+                }
+            }
+        }
+        for VolumeTruth { record, runs, .. } in truth.volumes.into_values() {
+            match VolumeMap::new(runs) {
+                Ok(map) => self.serve_volume(&record, map),
+                Err(error) => {
+                    tracing::error!(volume = %record.number, %error, "stored map contradicts itself");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Members that are there but out begin to get what they missed.
+    async fn rejoin_all(&self) {
+        let handles: Vec<Arc<DeviceHandle>> = self.devices.borrow().values().cloned().collect();
+        for handle in handles {
+            let superblock = self
+                .ledger
+                .superblocks
+                .lock()
+                .ok()
+                .and_then(|known| known.get(&handle.id()).cloned());
+            let out = self.groups.borrow().values().any(|slot| match slot {
+                GroupSlot::Serving { group, .. } => {
+                    let record = group.record();
+                    record
+                        .member(handle.id())
+                        .is_some_and(|at| record.members[at].status != MemberStatus::InSync)
+                }
+                GroupSlot::Waiting(_) => false,
+            });
+            if let (true, Some(superblock)) = (out, superblock)
+                && let Err(error) = self.rejoin(&handle, &superblock).await
+            {
+                tracing::warn!(device = %superblock.number, %error, "member cannot be taken in again");
+            }
+        }
+    }
+}
+
+fn wait(why: &'static str, missing: &[DeviceId]) -> WaitingGroup {
+    WaitingGroup {
+        why,
+        missing: missing.to_vec(),
+    }
+}
+
+/// Slices of a group as stored states: owned where a volume names them, free elsewhere.
+fn slice_states(
+    owned: &[(Slices, VolumeNumber)],
+    total: u32,
+    volumes: &BTreeMap<VolumeNumber, VolumeTruth>,
+) -> Vec<SliceState> {
+    let free = |first: u32, end: u32| {
+        (first < end).then(|| SliceState {
+            slices: Slices::between(first, end),
+            owner: None,
+            formatted_for: None,
+        })
+    };
+    let mut states = Vec::new();
+    let mut at = 0;
+    for (slices, owner) in owned {
+        states.extend(free(at, slices.first));
+        let formatted_for = volumes.get(owner).map(|volume| volume.record.emulation);
+        states.push(SliceState {
+            slices: *slices,
+            owner: Some(*owner),
+            formatted_for,
+        });
+        at = slices.end();
+    }
+    states.extend(free(at, total));
+    states
+}
+
+/// Reads the superblocks; devices without one are left alone.
+async fn find(devices: Vec<Arc<dyn Device>>) -> Result<Vec<Found>, SuperblockError> {
+    let mut found = Vec::new();
+    for device in devices {
+        let probe = DeviceHandle::new(DeviceId(uuid::Uuid::nil()), Arc::clone(&device));
+        match superblock::read(&probe).await {
+            Ok(Some(superblock)) => {
+                let handle = Arc::new(DeviceHandle::new(superblock.device, device));
+                found.push(Found { handle, superblock });
+            }
+            Ok(None) => {}
+            Err(SuperblockError::Device(error)) => tracing::warn!(%error, "a device cannot be read"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Up to [`MAX_HOLDERS`] devices, those first that hold the metadata already; an odd number where more than two.
+fn choose_holders(found: &[Found], named: &[DeviceId]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
+    let (known, others): (Vec<&Found>, Vec<&Found>) =
+        found.iter().partition(|found| named.contains(&found.handle.id()));
+    let mut all: Vec<&Found> = known.into_iter().chain(others).take(MAX_HOLDERS).collect();
+    if all.len() > 2 && all.len().is_multiple_of(2) {
+        all.pop();
+    }
+    all.into_iter()
+        .map(|found| (Arc::clone(&found.handle), found.superblock.layout.metadata))
+        .collect()
+}
+
+/// What becomes of a group at a start.
+enum Start {
+    /// With this record: members that are absent are out.
+    Now(Box<GroupRecord>),
+    Wait(WaitingGroup),
+}
+
+async fn decide(
+    store: &Store<Truth>,
+    found: &[Found],
+    elected: &Elected,
+    options: &OpenOptions,
+    ids: &IdSource,
+) -> BTreeMap<GroupNumber, Start> {
+    let known: Vec<GroupRecord> = store.read(|truth| truth.groups.values().cloned().collect()).await;
+    known
+        .into_iter()
+        .map(|record| (record.number, decide_group(record, found, elected, options, ids)))
+        .collect()
+}
+
+fn decide_group(
+    stored: GroupRecord,
+    found: &[Found],
+    elected: &Elected,
+    options: &OpenOptions,
+    ids: &IdSource,
+) -> Start {
+    if !elected.diverged.is_empty() && options.prefer.is_none() {
+        return Start::Wait(wait(
+            "copies of the metadata went different ways: say which counts",
+            &elected.diverged,
+        ));
+    }
+    let labels: Vec<GroupRecord> = found
+        .iter()
+        .filter_map(|found| found.superblock.member.as_ref())
+        .filter(|label| label.group == stored.id)
+        .filter_map(|label| journal::decode(&label.record))
+        .filter(|label| label.descends_from(stored.membership))
+        .collect();
+    let newest = labels.into_iter().fold(stored, |best, label| {
+        if label.membership.generation > best.membership.generation {
+            label
+        } else {
+            best
+        }
+    });
+    let there = |device: DeviceId| {
+        found
+            .iter()
+            .any(|found| found.handle.id() == device && descends(&newest, &found.superblock))
+    };
+    let absent: Vec<DeviceId> = newest.in_sync().filter(|device| !there(*device)).collect();
+    let may_start =
+        elected.quorum || absent.is_empty() || options.force || planted::is(Planted::NewestPresentWins);
+    if !may_start {
+        return Start::Wait(wait(
+            "members or metadata holders that may know better are absent",
+            &absent,
+        ));
+    }
+    let record = if absent.is_empty() {
+        newest
+    } else {
+        newest.changed(ids, |members| {
+            for member in members
+                .iter_mut()
+                .filter(|member| absent.contains(&member.device))
+            {
+                member.status = MemberStatus::Out;
+            }
+        })
+    };
+    let copies = record.layout.copies();
+    let complete = record
+        .members
+        .chunks(copies)
+        .all(|column| column.iter().any(|member| member.status == MemberStatus::InSync));
+    if complete {
+        Start::Now(Box::new(record))
+    } else {
+        Start::Wait(wait("too many members are absent", &absent))
+    }
+}

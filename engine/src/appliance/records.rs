@@ -1,0 +1,165 @@
+//! What the metadata keeps of an appliance: the durable truth that serving data needs (R7, R8).
+//!
+//! Invariant: tables grow with fragmentation and with the number of objects, never with capacity: runs of slices, runs
+//! of a map. The order of the variants of [`Record`] is part of the format: new ones are added at the end.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::logical_device::Slices;
+use crate::map::Run;
+use crate::metadata::State;
+use crate::raid::GroupRecord;
+use crate::types::{ApplianceId, DeviceId, DeviceNumber, EmulationType, GroupNumber, VolumeId, VolumeNumber};
+
+/// Runs in one record: bounds a record's size.
+const RUNS_PER_RECORD: usize = 1024;
+
+/// A device that belongs to the appliance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    pub number: DeviceNumber,
+    pub id: DeviceId,
+    /// Bytes, as it was when added.
+    pub capacity: u64,
+}
+
+/// A volume, without its map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    pub number: VolumeNumber,
+    pub id: VolumeId,
+    pub name: String,
+    pub emulation: EmulationType,
+    pub capacity: u64,
+    /// Maps only some of its addresses; the rest is answered with an error.
+    pub partial: bool,
+}
+
+/// Slices of one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSlices {
+    pub group: GroupNumber,
+    pub slices: Slices,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    Appliance(ApplianceId),
+    Device(DeviceRecord),
+    RemoveDevice(DeviceNumber),
+    Group(GroupRecord),
+    RemoveGroup(GroupNumber),
+    /// A new volume, or new facts of a known one.
+    Volume(VolumeRecord),
+    /// Further parts of a volume's map.
+    AddRuns {
+        volume: VolumeNumber,
+        runs: Vec<Run>,
+    },
+    /// Further slices that a volume owns.
+    AddSlices {
+        volume: VolumeNumber,
+        slices: Vec<GroupSlices>,
+    },
+    /// The volume is gone; its slices are to be cleared before they are free.
+    RemoveVolume(VolumeNumber),
+    /// Slices of a removed volume whose content is gone.
+    Cleared(GroupSlices),
+    /// Slices found in need of clearing, when a snapshot is written.
+    ToClear(GroupSlices),
+}
+
+/// A volume with everything that it owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeTruth {
+    pub record: VolumeRecord,
+    pub runs: Vec<Run>,
+    pub slices: Vec<GroupSlices>,
+}
+
+/// Everything.
+#[derive(Debug, Clone, Default)]
+pub struct Truth {
+    pub appliance: Option<ApplianceId>,
+    pub devices: BTreeMap<DeviceNumber, DeviceRecord>,
+    pub groups: BTreeMap<GroupNumber, GroupRecord>,
+    pub volumes: BTreeMap<VolumeNumber, VolumeTruth>,
+    pub clearing: Vec<GroupSlices>,
+}
+
+impl State for Truth {
+    type Record = Record;
+
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Appliance(id) => self.appliance = Some(id),
+            Record::Device(device) => drop(self.devices.insert(device.number, device)),
+            Record::RemoveDevice(number) => drop(self.devices.remove(&number)),
+            Record::Group(group) => drop(self.groups.insert(group.number, group)),
+            Record::RemoveGroup(number) => drop(self.groups.remove(&number)),
+            Record::Volume(record) => match self.volumes.get_mut(&record.number) {
+                Some(known) => known.record = record,
+                None => {
+                    let truth = VolumeTruth {
+                        runs: Vec::new(),
+                        slices: Vec::new(),
+                        record,
+                    };
+                    self.volumes.insert(truth.record.number, truth);
+                }
+            },
+            Record::AddRuns { volume, runs } => {
+                if let Some(known) = self.volumes.get_mut(&volume) {
+                    known.runs.extend(runs);
+                }
+            }
+            Record::AddSlices { volume, slices } => {
+                if let Some(known) = self.volumes.get_mut(&volume) {
+                    known.slices.extend(slices);
+                }
+            }
+            Record::RemoveVolume(number) => {
+                let removed = self.volumes.remove(&number);
+                self.clearing
+                    .extend(removed.into_iter().flat_map(|volume| volume.slices));
+            }
+            Record::Cleared(slices) => self.clearing.retain(|known| *known != slices),
+            Record::ToClear(slices) => self.clearing.push(slices),
+        }
+    }
+
+    fn snapshot(&self) -> Box<dyn Iterator<Item = Record> + '_> {
+        let volumes = self.volumes.values().flat_map(|volume| {
+            let number = volume.record.number;
+            let runs = volume.runs.chunks(RUNS_PER_RECORD);
+            let slices = volume.slices.chunks(RUNS_PER_RECORD);
+            std::iter::once(Record::Volume(volume.record.clone()))
+                .chain(runs.map(move |runs| Record::AddRuns {
+                    volume: number,
+                    runs: runs.to_vec(),
+                }))
+                .chain(slices.map(move |slices| Record::AddSlices {
+                    volume: number,
+                    slices: slices.to_vec(),
+                }))
+        });
+        Box::new(
+            (self.appliance.map(Record::Appliance).into_iter())
+                .chain(self.devices.values().cloned().map(Record::Device))
+                .chain(self.groups.values().cloned().map(Record::Group))
+                .chain(volumes)
+                .chain(self.clearing.iter().copied().map(Record::ToClear)),
+        )
+    }
+}
+
+/// The records that add runs to a volume, in bounded pieces.
+pub(super) fn add_runs(volume: VolumeNumber, runs: &[Run]) -> impl Iterator<Item = Record> + '_ {
+    runs.chunks(RUNS_PER_RECORD).map(move |runs| Record::AddRuns {
+        volume,
+        runs: runs.to_vec(),
+    })
+}

@@ -1,0 +1,117 @@
+//! A device in use: its identity, and the latch that takes it out of service at its first failure.
+//!
+//! Invariants: after the latch has closed nothing is sent to the device any more; it opens only by opening the device
+//! anew. A flush that failed closes it (R5): a later one could succeed without the lost writes. A place that cannot be
+//! read (medium error) does not: other places are fine, and the RAID group writes the place anew.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, start};
+use crate::io::{BufSlice, IoBuf};
+use crate::types::{ByteRange, DeviceId};
+
+/// An opened device with its latch. Shared by everything that uses the device.
+pub struct DeviceHandle {
+    id: DeviceId,
+    device: Arc<dyn Device>,
+    failed: OnceLock<String>,
+}
+
+/// Whether a failure of this kind takes the device out of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    Local,
+    Fatal,
+}
+
+fn severity(error: &DeviceError) -> Severity {
+    match error {
+        DeviceError::Medium => Severity::Local,
+        _ => Severity::Fatal,
+    }
+}
+
+impl DeviceHandle {
+    pub fn new(id: DeviceId, device: Arc<dyn Device>) -> Self {
+        Self {
+            id,
+            device,
+            failed: OnceLock::new(),
+        }
+    }
+
+    pub fn id(&self) -> DeviceId {
+        self.id
+    }
+
+    pub fn info(&self) -> DeviceInfo {
+        self.device.info()
+    }
+
+    /// Why the device is out of service; `None` while it serves.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
+    }
+
+    /// Takes the device out of service; the first reason stays.
+    pub fn fail(&self, why: &str) {
+        if self.failed.set(why.to_owned()).is_ok() {
+            tracing::error!(device = %self.id, why, "storage device taken out of service");
+        }
+    }
+
+    /// Starts an operation. Its completion must go through [`settle`](Self::settle).
+    pub fn start(&self, request: Request) -> Io {
+        if let Some(why) = self.failed.get() {
+            return Io::failed(DeviceError::Latched(why.clone()), None);
+        }
+        start(&*self.device, request)
+    }
+
+    /// Looks at a completion and closes the latch where it must.
+    pub fn settle(&self, completion: Completion) -> Completion {
+        if let Err(error) = &completion.result
+            && severity(error) == Severity::Fatal
+            && !matches!(error, DeviceError::Latched(_))
+        {
+            self.fail(&error.to_string());
+        }
+        completion
+    }
+
+    async fn run(&self, request: Request) -> Completion {
+        self.settle(self.start(request).await)
+    }
+
+    /// Reads `len` bytes at `at`.
+    pub async fn read(&self, at: u64, len: usize) -> Result<IoBuf, DeviceError> {
+        let Completion { result, buf } = self
+            .run(Request::Read {
+                at,
+                buf: IoBuf::new(len),
+            })
+            .await;
+        result.map(|()| buf.expect("a read that succeeded returns its buffer"))
+    }
+
+    pub async fn write(&self, at: u64, data: BufSlice, fua: bool) -> Result<(), DeviceError> {
+        self.run(Request::Write { at, data, fua }).await.result
+    }
+
+    pub async fn flush(&self) -> Result<(), DeviceError> {
+        self.run(Request::Flush).await.result
+    }
+
+    pub async fn zero(&self, range: ByteRange, unmap: bool) -> Result<(), DeviceError> {
+        self.run(Request::Zero { range, unmap }).await.result
+    }
+}
+
+impl std::fmt::Debug for DeviceHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceHandle")
+            .field("id", &self.id)
+            .field("failure", &self.failure())
+            .finish_non_exhaustive()
+    }
+}

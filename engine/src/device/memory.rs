@@ -1,0 +1,90 @@
+//! A device in memory for unit tests: answers at once, keeps everything, fails when told.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Completion, Device, DeviceError, DeviceHandle, DeviceInfo, Request, Started};
+use crate::types::DeviceId;
+
+pub(crate) struct MemoryDevice {
+    info: DeviceInfo,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    content: Vec<u8>,
+    fail_all: bool,
+}
+
+impl MemoryDevice {
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        let info = DeviceInfo {
+            capacity: capacity as u64,
+            block: 512,
+            zeroes_fast: true,
+            volatile_cache: false,
+        };
+        let inner = Inner {
+            content: vec![0; capacity],
+            fail_all: false,
+        };
+        Arc::new(Self {
+            info,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    pub(crate) fn open_as(self: &Arc<Self>, id: DeviceId) -> Arc<DeviceHandle> {
+        Arc::new(DeviceHandle::new(id, Arc::clone(self) as Arc<dyn Device>))
+    }
+
+    pub(crate) fn fail_everything(&self, fail: bool) {
+        self.inner.lock().unwrap().fail_all = fail;
+    }
+
+    pub(crate) fn content(&self, at: usize, len: usize) -> Vec<u8> {
+        self.inner.lock().unwrap().content[at..at + len].to_vec()
+    }
+
+    pub(crate) fn scribble(&self, at: usize, bytes: &[u8]) {
+        self.inner.lock().unwrap().content[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+impl Device for MemoryDevice {
+    fn info(&self) -> DeviceInfo {
+        self.info
+    }
+
+    fn submit(&self, request: Request) -> Started {
+        let mut inner = self.inner.lock().unwrap();
+        let mut completion = Completion {
+            result: Ok(()),
+            buf: None,
+        };
+        if inner.fail_all {
+            completion.result = Err(DeviceError::Os(5));
+            return Started::Done(completion);
+        }
+        match request {
+            Request::Read { at, mut buf } => {
+                let at = usize::try_from(at).unwrap();
+                let len = buf.len();
+                buf.as_mut_slice().copy_from_slice(&inner.content[at..at + len]);
+                completion.buf = Some(buf);
+            }
+            Request::Write { at, data, .. } => {
+                let at = usize::try_from(at).unwrap();
+                inner.content[at..at + data.len()].copy_from_slice(data.as_slice());
+            }
+            Request::Zero { range, .. } => {
+                let (start, end) = (
+                    usize::try_from(range.start()).unwrap(),
+                    usize::try_from(range.end()).unwrap(),
+                );
+                inner.content[start..end].fill(0);
+            }
+            Request::Flush => {}
+        }
+        Started::Done(completion)
+    }
+}

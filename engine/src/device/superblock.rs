@@ -1,0 +1,178 @@
+//! What stands on every device of an appliance: whose it is, and where its areas lie.
+//!
+//! ```text
+//! 0        32 KiB      64 KiB            64 KiB + m                       end − 64 KiB   end − 32 KiB   end
+//! | zeros  | copy A     | metadata (m)    | payload: RAID group's log, data | copy B       | zeros        |
+//! ```
+//! `end` is the capacity rounded down to 64 KiB; `m` is 1/256 of it in whole MiB, at least 4 MiB, at most 256 MiB.
+//! The first 32 KiB stay empty so that nothing takes the device for a bootable or formatted disk.
+//!
+//! Invariants: copy B is written only after copy A is durable, so that one of them is always whole; the copy with the
+//! higher sequence counts. What a RAID group keeps in its members' superblocks is opaque here.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeviceError, DeviceHandle};
+use crate::io::IoBuf;
+use crate::types::sealed::{self, Kind, SealError};
+use crate::types::{ApplianceId, ByteRange, DeviceId, DeviceNumber, GroupId};
+
+const KIND: Kind = Kind {
+    magic: *b"ASHLRsup",
+    version: 1,
+};
+const COPY_LEN: u64 = 32 << 10;
+const COPY_A: u64 = 32 << 10;
+const HEAD: u64 = 64 << 10;
+const TAIL: u64 = 64 << 10;
+
+/// Smallest capacity that can be a device of an appliance.
+pub const MIN_CAPACITY: u64 = 16 << 20;
+
+/// Where the areas of a device of a given capacity lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceLayout {
+    /// The metadata store's area, used when this device is a holder.
+    pub metadata: ByteRange,
+    /// Everything that a RAID group may use.
+    pub payload: ByteRange,
+    copy_b: u64,
+}
+
+impl DeviceLayout {
+    /// The layout for `capacity` bytes; `None` below [`MIN_CAPACITY`].
+    pub fn for_capacity(capacity: u64) -> Option<Self> {
+        if capacity < MIN_CAPACITY {
+            return None;
+        }
+        let end = capacity - capacity % (64 << 10);
+        let metadata_len = (end / 256).clamp(4 << 20, 256 << 20) & !((1 << 20) - 1);
+        Some(Self {
+            metadata: ByteRange::between(HEAD, HEAD + metadata_len),
+            payload: ByteRange::between(HEAD + metadata_len, end - TAIL),
+            copy_b: end - TAIL,
+        })
+    }
+}
+
+/// The membership that a device's superblock names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberLabel {
+    pub group: GroupId,
+    /// The RAID layer's own record.
+    pub record: Vec<u8>,
+}
+
+/// The superblock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Superblock {
+    pub device: DeviceId,
+    pub appliance: ApplianceId,
+    pub number: DeviceNumber,
+    /// Grows with every change; tells the newer copy.
+    pub sequence: u64,
+    pub layout: DeviceLayout,
+    pub member: Option<MemberLabel>,
+}
+
+/// Why a superblock could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SuperblockError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("the device was written by a newer program: {0}")]
+    Newer(SealError),
+    #[error(
+        "a superblock was written for a larger device: it needs {needed} bytes, the device has {capacity}"
+    )]
+    Shrunk { needed: u64, capacity: u64 },
+}
+
+/// Reads the newer valid copy; `None` where there is none (or the device is too small for one).
+pub async fn read(device: &DeviceHandle) -> Result<Option<Superblock>, SuperblockError> {
+    let capacity = device.info().capacity;
+    let Some(layout) = DeviceLayout::for_capacity(capacity) else {
+        return Ok(None);
+    };
+    let mut newest: Option<Superblock> = None;
+    let mut newer_version = None;
+    for at in [COPY_A, layout.copy_b] {
+        let bytes = match device.read(at, usize::try_from(COPY_LEN).expect("32 KiB")).await {
+            Ok(bytes) => bytes,
+            Err(DeviceError::Medium) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        match sealed::open::<Superblock>(KIND, bytes.as_slice()) {
+            Ok(found)
+                if newest
+                    .as_ref()
+                    .is_none_or(|known| known.sequence < found.sequence) =>
+            {
+                newest = Some(found);
+            }
+            Ok(_) | Err(SealError::Invalid) => {}
+            Err(newer) => newer_version = Some(newer),
+        }
+    }
+    if let Some(newer) = newer_version {
+        return Err(SuperblockError::Newer(newer));
+    }
+    match newest {
+        Some(found) if found.layout.copy_b + TAIL > capacity => Err(SuperblockError::Shrunk {
+            needed: found.layout.copy_b + TAIL,
+            capacity,
+        }),
+        found => Ok(found),
+    }
+}
+
+/// Writes both copies, one after the other; durable when it returns.
+pub async fn write(device: &DeviceHandle, superblock: &Superblock) -> Result<(), DeviceError> {
+    let sealed = sealed::seal(KIND, superblock);
+    let mut copy = IoBuf::zeroed(usize::try_from(COPY_LEN).expect("32 KiB"));
+    assert!(
+        sealed.len() <= copy.len(),
+        "a superblock fits its copy: members and history are bounded"
+    );
+    copy.as_mut_slice()[..sealed.len()].copy_from_slice(&sealed);
+    let copy = copy.into_slice();
+    device.write(COPY_A, copy.clone(), true).await?;
+    device.write(superblock.layout.copy_b, copy, true).await
+}
+
+/// Clears every trace that identifies the device: its superblocks, and what other programs look for in the first and
+/// last MiB.
+pub async fn erase(device: &DeviceHandle) -> Result<(), DeviceError> {
+    let capacity = device.info().capacity;
+    let block = u64::from(device.info().block);
+    let edge = (1 << 20).min(capacity - capacity % block);
+    let capacity = capacity - capacity % block;
+    device.zero(ByteRange::between(0, edge), false).await?;
+    device
+        .zero(ByteRange::between(capacity - edge, capacity), false)
+        .await?;
+    device.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn areas_never_overlap_and_fit_the_capacity(capacity in MIN_CAPACITY..(1u64 << 50)) {
+            let layout = DeviceLayout::for_capacity(capacity).unwrap();
+            prop_assert!(COPY_A + COPY_LEN <= layout.metadata.start());
+            prop_assert_eq!(layout.metadata.end(), layout.payload.start());
+            prop_assert_eq!(layout.payload.end(), layout.copy_b);
+            prop_assert!(layout.copy_b + TAIL <= capacity);
+            prop_assert!(layout.payload.len() >= 8 << 20);
+        }
+    }
+
+    #[test]
+    fn a_device_below_the_minimum_has_no_layout() {
+        assert!(DeviceLayout::for_capacity(MIN_CAPACITY - 1).is_none());
+    }
+}

@@ -1,0 +1,309 @@
+//! One holder's metadata area: two halves, each a snapshot followed by the commits since.
+//!
+//! Invariants: the half in use is never overwritten; a new snapshot goes to the other half and counts only once its end
+//! frame is durable. What stands behind the last commit is old: the chain of parents ends there.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::State;
+use super::frame::{self, FRAME_UNIT, Head, History, KIND, Tip};
+use crate::device::{DeviceError, DeviceHandle};
+use crate::io::BufSlice;
+use crate::types::sealed::{self, HEADER_LEN};
+use crate::types::{ByteRange, DeviceId};
+
+use std::sync::Arc;
+
+/// Records of one snapshot part: keeps frames near 100 KiB.
+const RECORDS_PER_PART: usize = 512;
+/// How much is read ahead when the log is scanned.
+const READ_AHEAD: u64 = 1 << 20;
+
+/// Why an area could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AreaError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("the metadata area of {half} bytes is too small for a snapshot of {needed} bytes")]
+    Full { needed: u64, half: u64 },
+}
+
+/// What was found on a holder.
+#[derive(Debug, Clone)]
+pub(super) struct Scanned {
+    pub(super) tip: Tip,
+    pub(super) holders: Vec<DeviceId>,
+    pub(super) history: History,
+    half: u64,
+    /// Where the next frame goes, from the half's start.
+    end: u64,
+}
+
+/// A holder's area, with the place where the next commit goes.
+#[derive(Debug, Clone)]
+pub(super) struct Area {
+    pub(super) device: Arc<DeviceHandle>,
+    range: ByteRange,
+    half: u64,
+    end: u64,
+}
+
+/// Reads frames in order from one half.
+struct Reader<'a> {
+    device: &'a DeviceHandle,
+    half: ByteRange,
+    at: u64,
+    ahead: Option<(u64, BufSlice)>,
+}
+
+impl Reader<'_> {
+    async fn bytes(&mut self, at: u64, len: u64) -> Result<Option<BufSlice>, DeviceError> {
+        if at + len > self.half.len() {
+            return Ok(None);
+        }
+        if let Some((start, ahead)) = &self.ahead
+            && *start <= at
+            && at + len <= start + ahead.len() as u64
+        {
+            return Ok(Some(ahead.cut(usize_of(at - start), usize_of(len))));
+        }
+        let amount = len.max(READ_AHEAD).min(self.half.len() - at);
+        let read = self
+            .device
+            .read(self.half.start() + at, usize_of(amount))
+            .await?
+            .into_slice();
+        let cut = read.cut(0, usize_of(len));
+        self.ahead = Some((at, read));
+        Ok(Some(cut))
+    }
+
+    /// The next valid frame's body; `None` where none stands.
+    async fn next(&mut self) -> Result<Option<BufSlice>, DeviceError> {
+        let Some(first) = self.bytes(self.at, FRAME_UNIT).await? else {
+            return Ok(None);
+        };
+        let Ok(body) = sealed::body_len(KIND, first.as_slice()) else {
+            return Ok(None);
+        };
+        let len = ((HEADER_LEN + body) as u64).next_multiple_of(FRAME_UNIT);
+        let Some(frame) = self.bytes(self.at, len).await? else {
+            return Ok(None);
+        };
+        if sealed::open_body(KIND, frame.as_slice()).is_err() {
+            return Ok(None);
+        }
+        self.at += len;
+        Ok(Some(frame.cut(HEADER_LEN, body)))
+    }
+}
+
+fn usize_of(len: u64) -> usize {
+    usize::try_from(len).expect("lengths within a metadata area fit memory")
+}
+
+fn half_of(range: ByteRange, half: u64) -> ByteRange {
+    let len = range.len() / 2 / FRAME_UNIT * FRAME_UNIT;
+    let start = range.start() + half * len;
+    ByteRange::between(start, start + len)
+}
+
+/// Goes through one half; calls `records` with every frame's undecoded records, in order. `None` where no valid
+/// snapshot stands there.
+async fn walk(
+    device: &DeviceHandle,
+    range: ByteRange,
+    half: u64,
+    mut records: impl FnMut(&[u8]),
+) -> Result<Option<Scanned>, DeviceError> {
+    let mut reader = Reader {
+        device,
+        half: half_of(range, half),
+        at: 0,
+        ahead: None,
+    };
+    let Some(body) = reader.next().await? else {
+        return Ok(None);
+    };
+    let Some((
+        Head::SnapshotStart {
+            tip: start,
+            holders,
+            history,
+        },
+        rest,
+    )) = frame::decode_head(body.as_slice())
+    else {
+        return Ok(None);
+    };
+    records(rest);
+    let mut scanned = Scanned {
+        tip: start,
+        holders,
+        history,
+        half,
+        end: 0,
+    };
+    let mut seen = 0;
+    loop {
+        let Some(body) = reader.next().await? else {
+            return Ok(None);
+        };
+        match frame::decode_head(body.as_slice()) {
+            Some((Head::SnapshotPart { tip, number }, rest)) if tip == start && number == seen => {
+                seen += 1;
+                records(rest);
+            }
+            Some((Head::SnapshotEnd { tip, parts }, _)) if tip == start && parts == seen => break,
+            _ => return Ok(None),
+        }
+    }
+    scanned.end = reader.at;
+    while let Some(body) = reader.next().await? {
+        match frame::decode_head(body.as_slice()) {
+            Some((Head::Commit { tip, parent, holders }, rest))
+                if parent == scanned.tip.id && tip.generation == scanned.tip.generation + 1 =>
+            {
+                records(rest);
+                scanned.tip = tip;
+                scanned.holders = holders;
+                scanned.history.push(tip);
+                scanned.end = reader.at;
+            }
+            _ => break,
+        }
+    }
+    Ok(Some(scanned))
+}
+
+/// Finds the newest copy on a device; `None` where none stands.
+pub(super) async fn scan(device: &DeviceHandle, range: ByteRange) -> Result<Option<Scanned>, DeviceError> {
+    let mut newest: Option<Scanned> = None;
+    for half in [0, 1] {
+        if let Some(found) = walk(device, range, half, |_| ()).await?
+            && newest
+                .as_ref()
+                .is_none_or(|known| known.tip.generation < found.tip.generation)
+        {
+            newest = Some(found);
+        }
+    }
+    Ok(newest)
+}
+
+impl Area {
+    /// An area whose next write is a snapshot to its first half.
+    pub(super) fn blank(device: Arc<DeviceHandle>, range: ByteRange) -> Self {
+        let full = half_of(range, 1).len();
+        Self {
+            device,
+            range,
+            half: 1,
+            end: full,
+        }
+    }
+
+    /// Whether the area holds the state that it was opened for; a blank one does not.
+    pub(super) fn is_current(&self) -> bool {
+        self.end < half_of(self.range, self.half).len()
+    }
+
+    /// The area after a scan.
+    pub(super) fn scanned(device: Arc<DeviceHandle>, range: ByteRange, scanned: &Scanned) -> Self {
+        Self {
+            device,
+            range,
+            half: scanned.half,
+            end: scanned.end,
+        }
+    }
+
+    /// Decodes the state that a scan found. `None` where a record cannot be decoded: written by another program.
+    pub(super) async fn load<S: State>(&self) -> Result<Option<S>, DeviceError>
+    where
+        S::Record: DeserializeOwned,
+    {
+        let mut state = S::default();
+        let mut whole = true;
+        walk(
+            &self.device,
+            self.range,
+            self.half,
+            |bytes| match frame::decode_records::<S::Record>(bytes) {
+                Some(records) => records.into_iter().for_each(|record| state.apply(record)),
+                None => whole = false,
+            },
+        )
+        .await?;
+        Ok(whole.then_some(state))
+    }
+
+    /// Whether a frame still fits the half in use.
+    pub(super) fn fits(&self, frame: &BufSlice) -> bool {
+        self.end + frame.len() as u64 <= half_of(self.range, self.half).len()
+    }
+
+    /// Appends a frame; durable when it returns.
+    pub(super) async fn append(&mut self, frame: BufSlice) -> Result<(), DeviceError> {
+        let len = frame.len() as u64;
+        let at = half_of(self.range, self.half).start() + self.end;
+        self.device.write(at, frame, true).await?;
+        self.end += len;
+        Ok(())
+    }
+
+    /// Writes the whole state to the other half and goes on there; durable when it returns.
+    pub(super) async fn rewrite<S: State>(
+        &mut self,
+        state: &S,
+        tip: Tip,
+        holders: &[DeviceId],
+        history: &History,
+    ) -> Result<(), AreaError> {
+        let half = 1 - self.half;
+        let target = half_of(self.range, half);
+        let mut end = 0;
+        let start = Head::SnapshotStart {
+            tip,
+            holders: holders.to_vec(),
+            history: history.clone(),
+        };
+        end = self.put::<S::Record>(target, end, &start, &[]).await?;
+        let mut parts = 0;
+        let mut records = state.snapshot().peekable();
+        while records.peek().is_some() {
+            let part: Vec<S::Record> = records.by_ref().take(RECORDS_PER_PART).collect();
+            end = self
+                .put(target, end, &Head::SnapshotPart { tip, number: parts }, &part)
+                .await?;
+            parts += 1;
+        }
+        self.device.flush().await?;
+        end = self
+            .put::<S::Record>(target, end, &Head::SnapshotEnd { tip, parts }, &[])
+            .await?;
+        self.device.flush().await?;
+        (self.half, self.end) = (half, end);
+        Ok(())
+    }
+
+    async fn put<R: Serialize>(
+        &self,
+        half: ByteRange,
+        end: u64,
+        head: &Head,
+        records: &[R],
+    ) -> Result<u64, AreaError> {
+        let frame = frame::encode(head, records);
+        let next = end + frame.len() as u64;
+        if next > half.len() {
+            return Err(AreaError::Full {
+                needed: next,
+                half: half.len(),
+            });
+        }
+        self.device.write(half.start() + end, frame, false).await?;
+        Ok(next)
+    }
+}

@@ -1,0 +1,134 @@
+//! Which copy of the metadata counts when an appliance starts (R6).
+//!
+//! Pure but for the scan: given the copies that were found, the newest is the one with the highest generation whose
+//! line of descent contains every other. It has a quorum where more than half of the holders that it names are there.
+//! A commit that a crash left on so few holders that it cannot have been acknowledged is a *stray*, not a divergence:
+//! its holder simply gets the newest copy.
+
+use std::sync::Arc;
+
+use super::area::{self, Scanned};
+use super::frame::Tip;
+use crate::device::{DeviceError, DeviceHandle};
+use crate::types::{ByteRange, DeviceId};
+
+/// A device that may hold a copy, after it was looked at.
+#[derive(Debug, Clone)]
+pub struct HolderCopy {
+    pub device: Arc<DeviceHandle>,
+    /// The device's metadata area.
+    pub area: ByteRange,
+    pub(super) scanned: Option<Scanned>,
+}
+
+impl HolderCopy {
+    pub async fn read(device: Arc<DeviceHandle>, area: ByteRange) -> Result<Self, DeviceError> {
+        let scanned = area::scan(&device, area).await?;
+        Ok(Self {
+            device,
+            area,
+            scanned,
+        })
+    }
+
+    /// The newest commit that the device holds.
+    pub fn tip(&self) -> Option<Tip> {
+        self.scanned.as_ref().map(|scanned| scanned.tip)
+    }
+}
+
+/// The outcome of looking at all copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elected {
+    /// Whose copy counts: an index into the copies.
+    pub newest: usize,
+    pub tip: Tip,
+    /// The holders that the newest commit names.
+    pub named: Vec<DeviceId>,
+    /// More than half of the named holders are there, none diverged.
+    pub quorum: bool,
+    /// Named, but not there.
+    pub missing: Vec<DeviceId>,
+    /// There, but not in the newest copy's line of descent.
+    pub diverged: Vec<DeviceId>,
+}
+
+/// Chooses the copy that counts; `None` where no device holds one. With `prefer`, that device's copy counts, whatever
+/// the others say: the user's word after a divergence.
+pub fn elect(copies: &[HolderCopy], prefer: Option<DeviceId>) -> Option<Elected> {
+    let held: Vec<Held<'_>> = copies
+        .iter()
+        .enumerate()
+        .filter_map(|(index, copy)| {
+            Some(Held {
+                index,
+                id: copy.device.id(),
+                scanned: copy.scanned.as_ref()?,
+            })
+        })
+        .collect();
+    held.iter()
+        .map(|candidate| judge(candidate, &held))
+        .max_by_key(|elected| {
+            let preferred = prefer == Some(copies[elected.newest].device.id());
+            (
+                preferred,
+                elected.quorum,
+                elected.diverged.is_empty(),
+                elected.tip.generation,
+            )
+        })
+}
+
+struct Held<'a> {
+    index: usize,
+    id: DeviceId,
+    scanned: &'a Scanned,
+}
+
+impl Held<'_> {
+    fn has(&self, tip: Tip) -> bool {
+        self.scanned.history.contains(tip) == Some(true)
+    }
+}
+
+/// Whether the newest commit of `held` can have been acknowledged: holders that are there without it prove that no
+/// more than the rest can have it.
+fn may_be_acknowledged(held: &Held<'_>, all: &[Held<'_>]) -> bool {
+    let named = &held.scanned.holders;
+    let without = all
+        .iter()
+        .filter(|other| named.contains(&other.id) && !other.has(held.scanned.tip))
+        .count();
+    named.len() - without >= named.len().div_ceil(2)
+}
+
+/// What it would mean if `candidate` counted.
+fn judge(candidate: &Held<'_>, all: &[Held<'_>]) -> Elected {
+    let Scanned {
+        tip,
+        holders: named,
+        history,
+        ..
+    } = candidate.scanned;
+    let diverged: Vec<DeviceId> = all
+        .iter()
+        .filter(|other| other.scanned.tip != *tip && history.contains(other.scanned.tip) == Some(false))
+        .filter(|other| may_be_acknowledged(other, all))
+        .map(|other| other.id)
+        .collect();
+    let missing: Vec<DeviceId> = named
+        .iter()
+        .filter(|named| !all.iter().any(|held| held.id == **named))
+        .copied()
+        .collect();
+    let quorum = (named.len() - missing.len()) * 2 > named.len() && diverged.is_empty();
+    Elected {
+        newest: candidate.index,
+        tip: *tip,
+        named: named.clone(),
+        quorum,
+        missing,
+        diverged,
+    }
+}

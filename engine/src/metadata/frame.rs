@@ -1,0 +1,98 @@
+//! Frames of the metadata log: what they say and how they stand on a device.
+//!
+//! A frame is a sealed record padded with zeros to whole [`FRAME_UNIT`]s, so that no write of one frame touches
+//! another's sectors. A head (of a snapshot or a commit) carries the line of descent; records follow in the same body.
+
+use std::collections::VecDeque;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::io::{BufSlice, IoBuf};
+use crate::types::sealed::{self, Kind};
+use crate::types::{CommitId, DeviceId};
+
+/// Frames begin and end at multiples of this.
+pub(super) const FRAME_UNIT: u64 = 4096;
+pub(super) const KIND: Kind = Kind {
+    magic: *b"ASHLRmet",
+    version: 1,
+};
+/// How many ancestors a snapshot names. A copy that is older than that cannot be told from a foreign one.
+const HISTORY: usize = 1024;
+
+/// A place in the line of descent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tip {
+    pub generation: u64,
+    pub id: CommitId,
+}
+
+/// The last commits, newest last.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct History(VecDeque<Tip>);
+
+impl History {
+    pub(super) fn push(&mut self, tip: Tip) {
+        if self.0.len() == HISTORY {
+            self.0.pop_front();
+        }
+        self.0.push_back(tip);
+    }
+
+    /// Whether `tip` is in the line of descent; `None` where it is too old to tell.
+    pub(super) fn contains(&self, tip: Tip) -> Option<bool> {
+        let oldest = self.0.front()?;
+        if tip.generation < oldest.generation {
+            return None;
+        }
+        Some(self.0.contains(&tip))
+    }
+}
+
+/// What a frame is; its records follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Head {
+    /// The first frame of a snapshot of the state at `tip`.
+    SnapshotStart {
+        tip: Tip,
+        holders: Vec<DeviceId>,
+        history: History,
+    },
+    SnapshotPart {
+        tip: Tip,
+        number: u32,
+    },
+    /// Makes the snapshot valid: it has so many parts.
+    SnapshotEnd {
+        tip: Tip,
+        parts: u32,
+    },
+    Commit {
+        tip: Tip,
+        parent: CommitId,
+        holders: Vec<DeviceId>,
+    },
+}
+
+/// A frame ready to be written.
+pub(super) fn encode<R: Serialize>(head: &Head, records: &[R]) -> BufSlice {
+    let sealed = sealed::seal(KIND, &(head, records));
+    let padded = u64::try_from(sealed.len())
+        .expect("fits memory")
+        .next_multiple_of(FRAME_UNIT);
+    let mut buf = IoBuf::new(usize::try_from(padded).expect("fits memory"));
+    let (body, rest) = buf.as_mut_slice().split_at_mut(sealed.len());
+    body.copy_from_slice(&sealed);
+    rest.fill(0);
+    buf.into_slice()
+}
+
+/// The head of a checked body, and the undecoded records behind it.
+pub(super) fn decode_head(body: &[u8]) -> Option<(Head, &[u8])> {
+    postcard::take_from_bytes(body).ok()
+}
+
+pub(super) fn decode_records<R: DeserializeOwned>(bytes: &[u8]) -> Option<Vec<R>> {
+    postcard::from_bytes(bytes).ok()
+}

@@ -1,0 +1,294 @@
+//! The store in use: applies records, makes them durable on the holders, keeps the holders' list.
+//!
+//! Invariant: a record is applied to the state in memory only after it is durable on enough holders, so that nobody
+//! sees what a crash could take back (R11).
+
+use std::sync::Arc;
+
+use super::State;
+use super::area::{Area, AreaError};
+use super::elect::{Elected, HolderCopy};
+use super::frame::{self, Head, History, Tip};
+use crate::device::{DeviceError, DeviceHandle};
+use crate::types::{ByteRange, CommitId, DeviceId, IdSource};
+
+/// How many devices hold the metadata at most; an odd number, so that losing two of five is borne.
+pub const MAX_HOLDERS: usize = 5;
+
+/// Why metadata could not be read or changed. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error(
+        "metadata cannot be made durable: {written} of {named} holders could be written, {needed} are needed"
+    )]
+    NoQuorum {
+        written: usize,
+        named: usize,
+        needed: usize,
+    },
+    #[error("metadata was written by another program version and cannot be read")]
+    Unreadable,
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("no space for the metadata: {0}")]
+    Full(AreaError),
+}
+
+struct Inner<S> {
+    state: S,
+    tip: Tip,
+    history: History,
+    /// The holders that the last commit named.
+    named: Vec<DeviceId>,
+    live: Vec<Area>,
+    /// After a commit whose outcome is not known: nothing more may be built on it.
+    broken: Option<StoreError>,
+}
+
+/// The metadata of one appliance.
+pub struct Store<S> {
+    inner: tokio::sync::Mutex<Inner<S>>,
+    ids: IdSource,
+}
+
+impl<S: State> Store<S> {
+    /// Starts the metadata of a new appliance on these devices (at most [`MAX_HOLDERS`] of them are used).
+    pub async fn create(
+        devices: Vec<(Arc<DeviceHandle>, ByteRange)>,
+        ids: IdSource,
+    ) -> Result<Self, StoreError> {
+        let tip = Tip {
+            generation: 1,
+            id: CommitId::random(&ids),
+        };
+        let mut history = History::default();
+        history.push(tip);
+        let live: Vec<Area> = devices
+            .into_iter()
+            .take(MAX_HOLDERS)
+            .map(|(device, range)| Area::blank(device, range))
+            .collect();
+        let named = live.iter().map(|area| area.device.id()).collect();
+        let mut inner = Inner {
+            state: S::default(),
+            tip,
+            history,
+            named,
+            live,
+            broken: None,
+        };
+        for index in 0..inner.live.len() {
+            inner.refresh(index).await.map_err(StoreError::from_area)?;
+        }
+        Ok(Self {
+            inner: tokio::sync::Mutex::new(inner),
+            ids,
+        })
+    }
+
+    /// Reads the copy that was elected. Writes nothing yet.
+    pub async fn open(copies: &[HolderCopy], elected: &Elected, ids: IdSource) -> Result<Self, StoreError> {
+        let chosen = &copies[elected.newest];
+        let scanned = chosen.scanned.as_ref().expect("the elected device holds a copy");
+        let area = Area::scanned(Arc::clone(&chosen.device), chosen.area, scanned);
+        let state = area.load::<S>().await?.ok_or(StoreError::Unreadable)?;
+        let live = copies
+            .iter()
+            .filter(|copy| elected.named.contains(&copy.device.id()))
+            .map(|copy| match &copy.scanned {
+                Some(scanned) if scanned.tip == elected.tip => {
+                    Area::scanned(Arc::clone(&copy.device), copy.area, scanned)
+                }
+                _ => Area::blank(Arc::clone(&copy.device), copy.area),
+            })
+            .collect();
+        let inner = Inner {
+            state,
+            tip: elected.tip,
+            history: scanned.history.clone(),
+            named: elected.named.clone(),
+            live,
+            broken: None,
+        };
+        Ok(Self {
+            inner: tokio::sync::Mutex::new(inner),
+            ids,
+        })
+    }
+
+    /// Makes the devices that are here the holders: brings each up to date and commits the new list. `forced` is the
+    /// user's word that nothing newer exists elsewhere.
+    pub async fn take_holders(
+        &self,
+        devices: Vec<(Arc<DeviceHandle>, ByteRange)>,
+        forced: bool,
+    ) -> Result<(), StoreError> {
+        let mut inner = self.inner.lock().await;
+        let needed = if forced { 1 } else { inner.named.len().div_ceil(2) };
+        let mut live = Vec::new();
+        for (device, range) in devices {
+            if live.len() == MAX_HOLDERS {
+                break;
+            }
+            let known = inner
+                .live
+                .iter()
+                .find(|area| area.device.id() == device.id())
+                .cloned();
+            live.push(known.unwrap_or_else(|| Area::blank(device, range)));
+        }
+        let previous: Vec<DeviceId> = inner.named.clone();
+        inner.live = live;
+        // A newcomer gets a whole copy first, still under the old list: it counts only once it has everything.
+        let mut index = 0;
+        while index < inner.live.len() {
+            if inner.live[index].is_current() {
+                index += 1;
+                continue;
+            }
+            match inner.refresh(index).await {
+                Ok(()) => index += 1,
+                Err(AreaError::Device(_)) => drop(inner.live.remove(index)),
+                Err(full) => return Err(StoreError::Full(full)),
+            }
+        }
+        let written = inner
+            .live
+            .iter()
+            .filter(|area| previous.contains(&area.device.id()))
+            .count();
+        if written < needed {
+            return Err(StoreError::NoQuorum {
+                written,
+                named: previous.len(),
+                needed,
+            });
+        }
+        // Every one of the new holders, so that also half of the old ones know the new list.
+        inner.named = inner.live_ids();
+        let all = inner.named.len();
+        inner.commit(&self.ids, Vec::new(), all).await
+    }
+
+    /// Makes the records durable, then applies them. All or none.
+    pub async fn commit(&self, records: Vec<S::Record>) -> Result<(), StoreError> {
+        let mut inner = self.inner.lock().await;
+        let needed = inner.named.len().div_ceil(2);
+        inner.commit(&self.ids, records, needed).await?;
+        while inner.live.len() < inner.named.len() {
+            // A holder failed: from now on the survivors alone decide, and half of the old ones must know it.
+            let needed = inner.named.len().div_ceil(2);
+            inner.named = inner.live_ids();
+            inner.commit(&self.ids, Vec::new(), needed).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the state.
+    pub async fn read<T>(&self, look: impl FnOnce(&S) -> T) -> T {
+        look(&self.inner.lock().await.state)
+    }
+
+    /// Generation of the last commit.
+    pub async fn generation(&self) -> u64 {
+        self.inner.lock().await.tip.generation
+    }
+
+    /// The devices that hold the metadata now.
+    pub async fn holders(&self) -> Vec<DeviceId> {
+        self.inner.lock().await.named.clone()
+    }
+}
+
+impl StoreError {
+    fn from_area(error: AreaError) -> Self {
+        match error {
+            AreaError::Device(error) => Self::Device(error),
+            full @ AreaError::Full { .. } => Self::Full(full),
+        }
+    }
+}
+
+impl<S: State> Inner<S> {
+    fn live_ids(&self) -> Vec<DeviceId> {
+        self.live.iter().map(|area| area.device.id()).collect()
+    }
+
+    /// Writes the whole state to one holder.
+    async fn refresh(&mut self, index: usize) -> Result<(), AreaError> {
+        let Self {
+            state,
+            tip,
+            history,
+            named,
+            live,
+            ..
+        } = self;
+        live[index].rewrite(state, *tip, named, history).await
+    }
+
+    async fn commit(
+        &mut self,
+        ids: &IdSource,
+        records: Vec<S::Record>,
+        needed: usize,
+    ) -> Result<(), StoreError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        let tip = Tip {
+            generation: self.tip.generation + 1,
+            id: CommitId::random(ids),
+        };
+        let head = Head::Commit {
+            tip,
+            parent: self.tip.id,
+            holders: self.named.clone(),
+        };
+        let frame = frame::encode(&head, &records);
+        self.make_room(&frame).await?;
+        let named = self.named.len();
+        let live = std::mem::take(&mut self.live);
+        let appended = futures_util::future::join_all(live.into_iter().map(|mut area| {
+            let frame = frame.clone();
+            async move { area.append(frame).await.is_ok().then_some(area) }
+        }))
+        .await;
+        self.live = appended.into_iter().flatten().collect();
+        let written = self.live.len();
+        if written < needed {
+            let error = StoreError::NoQuorum {
+                written,
+                named,
+                needed,
+            };
+            self.broken = Some(error.clone());
+            return Err(error);
+        }
+        self.tip = tip;
+        self.history.push(tip);
+        records.into_iter().for_each(|record| self.state.apply(record));
+        Ok(())
+    }
+
+    /// Starts the other half of every area that has no room for `frame`.
+    async fn make_room(&mut self, frame: &crate::io::BufSlice) -> Result<(), StoreError> {
+        let mut index = 0;
+        while index < self.live.len() {
+            if self.live[index].fits(frame) {
+                index += 1;
+                continue;
+            }
+            match self.refresh(index).await {
+                Ok(()) if self.live[index].fits(frame) => index += 1,
+                Ok(()) => {
+                    let needed = frame.len() as u64;
+                    return Err(StoreError::Full(AreaError::Full { needed, half: needed }));
+                }
+                Err(AreaError::Device(_)) => drop(self.live.remove(index)),
+                Err(full) => return Err(StoreError::Full(full)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use super::*;
+use crate::device::DeviceHandle;
+use crate::device::memory::MemoryDevice;
+use crate::types::{ByteRange, DeviceId, IdSource};
+
+#[derive(Default)]
+struct Numbers(Vec<u32>);
+
+impl State for Numbers {
+    type Record = u32;
+
+    fn apply(&mut self, record: u32) {
+        self.0.push(record);
+    }
+
+    fn snapshot(&self) -> Box<dyn Iterator<Item = u32> + '_> {
+        Box::new(self.0.iter().copied())
+    }
+}
+
+/// Devices that outlive the stores on them.
+struct Bench {
+    ids: IdSource,
+    devices: Vec<(DeviceId, Arc<MemoryDevice>)>,
+}
+
+const AREA_LEN: usize = 256 << 10;
+
+fn area() -> ByteRange {
+    ByteRange::between(0, AREA_LEN as u64)
+}
+
+impl Bench {
+    fn new(count: usize) -> Self {
+        let ids = IdSource::from_seed(1);
+        let devices = (0..count)
+            .map(|_| (DeviceId::random(&ids), MemoryDevice::new(AREA_LEN)))
+            .collect();
+        Self { ids, devices }
+    }
+
+    fn handles(&self, present: &[usize]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
+        present
+            .iter()
+            .map(|&index| (self.devices[index].1.open_as(self.devices[index].0), area()))
+            .collect()
+    }
+
+    fn create(&self) -> Store<Numbers> {
+        let all: Vec<usize> = (0..self.devices.len()).collect();
+        done(Store::create(self.handles(&all), self.ids.clone())).unwrap()
+    }
+
+    fn elect(&self, present: &[usize]) -> (Vec<HolderCopy>, Elected) {
+        let copies: Vec<HolderCopy> = self
+            .handles(present)
+            .into_iter()
+            .map(|(device, area)| done(HolderCopy::read(device, area)).unwrap())
+            .collect();
+        let elected = elect::elect(&copies, None).unwrap();
+        (copies, elected)
+    }
+
+    fn open(&self, present: &[usize]) -> (Store<Numbers>, Elected) {
+        let (copies, elected) = self.elect(present);
+        (
+            done(Store::open(&copies, &elected, self.ids.clone())).unwrap(),
+            elected,
+        )
+    }
+
+    fn open_and_take(&self, present: &[usize]) -> Store<Numbers> {
+        let (store, elected) = self.open(present);
+        assert!(elected.quorum);
+        done(store.take_holders(self.handles(present), false)).unwrap();
+        store
+    }
+}
+
+fn done<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("memory devices answer at once")
+}
+
+fn numbers(store: &Store<Numbers>) -> Vec<u32> {
+    done(store.read(|state| state.0.clone()))
+}
+
+#[test]
+fn commits_are_read_back_after_many_snapshots() {
+    let bench = Bench::new(3);
+    let store = bench.create();
+    for number in 0..500 {
+        done(store.commit(vec![number])).unwrap();
+    }
+    let (store, elected) = bench.open(&[0, 1, 2]);
+    assert!(elected.quorum);
+    assert_eq!(numbers(&store), (0..500).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_of_two_holders_alone_has_no_quorum_unless_the_other_was_dropped() {
+    let bench = Bench::new(2);
+    let store = bench.create();
+    done(store.commit(vec![1])).unwrap();
+    assert!(!bench.elect(&[0]).1.quorum && !bench.elect(&[1]).1.quorum);
+    bench.devices[1].1.fail_everything(true);
+    done(store.commit(vec![2])).unwrap();
+    bench.devices[1].1.fail_everything(false);
+    assert!(bench.elect(&[0]).1.quorum, "the survivor knows that it is alone");
+    assert!(
+        !bench.elect(&[1]).1.quorum,
+        "the one that was left behind must not start"
+    );
+    assert_eq!(numbers(&bench.open_and_take(&[0, 1])), vec![1, 2]);
+}
+
+#[test]
+fn two_of_three_lost_at_once_stop_the_store_and_one_after_the_other_do_not() {
+    let bench = Bench::new(3);
+    let store = bench.create();
+    bench.devices[0].1.fail_everything(true);
+    done(store.commit(vec![1])).unwrap();
+    bench.devices[1].1.fail_everything(true);
+    done(store.commit(vec![2])).unwrap();
+    assert_eq!(numbers(&store), vec![1, 2]);
+
+    let bench = Bench::new(3);
+    let store = bench.create();
+    bench.devices[0].1.fail_everything(true);
+    bench.devices[1].1.fail_everything(true);
+    assert_eq!(
+        done(store.commit(vec![1])),
+        Err(StoreError::NoQuorum {
+            written: 1,
+            named: 3,
+            needed: 2
+        })
+    );
+    assert!(numbers(&store).is_empty());
+    assert!(
+        done(store.commit(vec![1])).is_err(),
+        "nothing is built on a commit of unknown outcome"
+    );
+}
+
+#[test]
+fn a_copy_that_went_its_own_way_is_reported_and_not_merged() {
+    let bench = Bench::new(2);
+    let store = bench.create();
+    done(store.commit(vec![1])).unwrap();
+    for (alone, number) in [(0, 10), (1, 20)] {
+        let (store, elected) = bench.open(&[alone]);
+        assert!(!elected.quorum);
+        done(store.take_holders(bench.handles(&[alone]), true)).unwrap();
+        done(store.commit(vec![number])).unwrap();
+    }
+    let (_, elected) = bench.elect(&[0, 1]);
+    assert!(!elected.quorum);
+    assert_eq!(elected.diverged.len(), 1);
+    let (copies, _) = bench.elect(&[0, 1]);
+    let chosen = elect::elect(&copies, Some(bench.devices[1].0)).unwrap();
+    let store: Store<Numbers> = done(Store::open(&copies, &chosen, bench.ids.clone())).unwrap();
+    assert_eq!(numbers(&store), vec![1, 20]);
+}
+
+#[test]
+fn a_commit_that_reached_too_few_holders_is_no_divergence() {
+    let bench = Bench::new(3);
+    let store = bench.create();
+    done(store.commit(vec![1])).unwrap();
+    bench.devices[1].1.fail_everything(true);
+    bench.devices[2].1.fail_everything(true);
+    done(store.commit(vec![2])).unwrap_err();
+    bench.devices[1].1.fail_everything(false);
+    bench.devices[2].1.fail_everything(false);
+    let store = bench.open_and_take(&[1, 2]);
+    done(store.commit(vec![3])).unwrap();
+    assert_eq!(numbers(&store), vec![1, 3]);
+    let (_, elected) = bench.elect(&[0, 1, 2]);
+    assert!(elected.diverged.is_empty());
+    assert_eq!(numbers(&bench.open_and_take(&[0, 1, 2])), vec![1, 3]);
+}
+
+#[test]
+fn a_torn_last_commit_leaves_the_one_before_it() {
+    let bench = Bench::new(1);
+    let store = bench.create();
+    for number in 0..4 {
+        done(store.commit(vec![number])).unwrap();
+    }
+    let device = &bench.devices[0].1;
+    let frames = device.content(0, AREA_LEN);
+    let last = frames.windows(8).rposition(|bytes| bytes == b"ASHLRmet").unwrap();
+    device.scribble(last + 30, &[0xff; 8]);
+    assert_eq!(numbers(&bench.open(&[0]).0), vec![0, 1, 2]);
+}

@@ -1,0 +1,153 @@
+//! Group commit of the region log: whoever needs something in the log to be durable joins the commit that carries it.
+//!
+//! Invariant: when [`Group::commit_log`] returns `Ok`, everything that was dirty when it was called is durable on every
+//! member that is written. At most one commit runs at a time, so that images of one block are never in flight twice.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use smallvec::SmallVec;
+
+use super::group::Group;
+use super::region_log;
+use crate::device::{Io, Request};
+use crate::io::{BufSlice, IoError};
+
+#[derive(Debug, Default)]
+struct State {
+    running: bool,
+    /// Commits begun and ended; a commit that begins now carries number `begun + 1`.
+    begun: u64,
+    ended: u64,
+    waiters: Vec<Waker>,
+}
+
+/// The turns of commits of one group.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<State>);
+
+enum Turn {
+    /// Carries what the caller needs; the caller does the work.
+    Mine,
+    /// What the caller needs is durable, or its commit failed.
+    Over,
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the first commit that will carry everything that is dirty now.
+    fn needed(&self) -> u64 {
+        self.lock().begun + 1
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        !self.lock().running
+    }
+
+    async fn wait(&self, needed: u64) -> Turn {
+        std::future::poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.ended >= needed {
+                return Poll::Ready(Turn::Over);
+            }
+            if !state.running {
+                state.running = true;
+                state.begun += 1;
+                return Poll::Ready(Turn::Mine);
+            }
+            if !state.waiters.iter().any(|known| known.will_wake(cx.waker())) {
+                state.waiters.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Ends a commit, also where its owner is dropped in the middle.
+struct Running<'a>(&'a Turns);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.running = false;
+        state.ended = state.begun;
+        let waiters = std::mem::take(&mut state.waiters);
+        drop(state);
+        waiters.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Group {
+    /// Makes everything in the region log durable that is dirty now.
+    pub(super) async fn commit_log(&self) -> Result<(), IoError> {
+        let needed = self.turns.needed();
+        loop {
+            match self.turns.wait(needed).await {
+                Turn::Over => return self.check_running(),
+                Turn::Mine => {
+                    let running = Running(&self.turns);
+                    self.write_dirty_blocks().await?;
+                    drop(running);
+                }
+            }
+        }
+    }
+
+    async fn write_dirty_blocks(&self) -> Result<(), IoError> {
+        let images = self.regions.take_dirty();
+        if images.is_empty() {
+            return Ok(());
+        }
+        let shape = self.regions.shape();
+        let blocks: Vec<(u64, BufSlice)> = images
+            .iter()
+            .map(|(block, image)| {
+                (
+                    shape.place(*block, image.sequence),
+                    region_log::encode(self.id, *block, image),
+                )
+            })
+            .collect();
+        let written = self.write_blocks(&blocks).await;
+        match written {
+            Ok(()) => self.regions.committed(&images),
+            Err(_) => self.regions.not_committed(&images),
+        }
+        written
+    }
+
+    /// Writes log blocks to every member that is written, durably. A member that fails is taken out.
+    async fn write_blocks(&self, blocks: &[(u64, BufSlice)]) -> Result<(), IoError> {
+        let members = self.members.load_full();
+        let one = blocks.len() == 1;
+        let mut failed = SmallVec::<[usize; 4]>::new();
+        let mut writes: SmallVec<[(usize, Io); 4]> = SmallVec::new();
+        for (member, device) in members.all_writable() {
+            let log = members.record.members[member].log.start();
+            for (place, data) in blocks {
+                let request = Request::Write {
+                    at: log + place,
+                    data: data.clone(),
+                    fua: one,
+                };
+                writes.push((member, device.start(request)));
+            }
+        }
+        self.settle_all(&members, writes, &mut failed).await;
+        if !one {
+            let flushes = members
+                .all_writable()
+                .map(|(member, device)| (member, device.start(Request::Flush)));
+            self.settle_all(&members, flushes.collect(), &mut failed).await;
+        }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            self.drop_members(&failed).await
+        }
+    }
+}

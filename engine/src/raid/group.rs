@@ -1,0 +1,482 @@
+//! A RAID group in service: its parts, opening it, reading and flushing.
+//!
+//! Invariants: what a read returns was acknowledged or is being written; never-written space reads as zeros; a flush
+//! that returned `Ok` has made everything acknowledged before it durable on every member in sync, together with the
+//! marks that say it was written.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use smallvec::SmallVec;
+
+use super::commit::Turns;
+use super::layout::{Layout, Piece};
+use super::membership::{Journal, Member, Members, Serving};
+use super::record::{GroupRecord, MemberStatus};
+use super::region_log::{self, Image, LogShape};
+use super::regions::Regions;
+use crate::device::{Completion, DeviceError, DeviceHandle, DeviceInfo, Io, Request};
+use crate::io::range_lock::RangeLock;
+use crate::io::{BufSlice, IoBuf, IoError, Segment, Segments};
+use crate::planted::{self, Planted};
+use crate::types::{ByteRange, GroupId, GroupNumber};
+
+/// Stretch of a member that is read from one copy before the next copy takes its turn.
+const READ_STRETCH: u64 = 1 << 20;
+
+/// The state that people see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupState {
+    Optimal,
+    /// Serves with fewer members than it has places.
+    Degraded,
+    /// Members are being copied to.
+    Rebuilding,
+    /// Does not serve writes.
+    Failed,
+}
+
+/// A RAID group.
+pub struct Group {
+    pub(super) id: GroupId,
+    number: GroupNumber,
+    pub(super) layout: Layout,
+    slice: u64,
+    pub(super) members: ArcSwap<Members>,
+    pub(super) durable_generation: AtomicU64,
+    /// Held while the membership changes.
+    pub(super) change: tokio::sync::Mutex<()>,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) regions: Regions,
+    pub(super) turns: Turns,
+    /// Writes share it; first use, trimming and copying exclude.
+    pub(super) lock: RangeLock,
+    stopped: OnceLock<&'static str>,
+    /// Told when a member begins to join.
+    pub(super) work: tokio::sync::Notify,
+    block: u32,
+}
+
+/// A piece with the member that is asked for it; `None` where no member holds it.
+type StartedRead = (Piece, Option<(usize, Io)>);
+
+/// Why a group could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("the region log is damaged on every member in sync")]
+    LogDamaged,
+    #[error("a column has no member in sync")]
+    Incomplete,
+}
+
+impl Group {
+    /// Clears the region log of a new member: it stands for *never written* everywhere.
+    pub async fn format_member(device: &DeviceHandle, log: ByteRange) -> Result<(), DeviceError> {
+        device.zero(log, false).await?;
+        device.flush().await
+    }
+
+    /// Opens a group on the devices that are there, by member; those in sync must be complete. Afterwards
+    /// [`sync`](Self::sync) must run: a crash may have left copies different.
+    pub async fn open(
+        record: GroupRecord,
+        devices: Vec<Option<Arc<DeviceHandle>>>,
+        journal: Arc<dyn Journal>,
+    ) -> Result<Self, OpenError> {
+        let list: SmallVec<[Member; 4]> = record
+            .members
+            .iter()
+            .zip(devices)
+            .map(|(member, device)| {
+                let serves = member.status == MemberStatus::InSync && device.is_some();
+                Member {
+                    serving: if serves { Serving::InSync } else { Serving::Out },
+                    device: device.filter(|_| serves),
+                }
+            })
+            .collect();
+        let members = Members { record, list };
+        if !members.complete() {
+            return Err(OpenError::Incomplete);
+        }
+        let record = &members.record;
+        let images = read_log(&members).await?;
+        let regions = Regions::open(record.layout.capacity(), record.granule, record.region, &images);
+        regions.suspect_all_marked();
+        let present = members.all_writable();
+        let block = present
+            .map(|(_, device)| device.info().block)
+            .max()
+            .ok_or(OpenError::Incomplete)?;
+        let group = Self {
+            id: record.id,
+            number: record.number,
+            layout: record.layout,
+            slice: record.slice,
+            durable_generation: AtomicU64::new(record.membership.generation),
+            members: ArcSwap::from_pointee(members),
+            change: tokio::sync::Mutex::new(()),
+            journal,
+            regions,
+            turns: Turns::default(),
+            lock: RangeLock::new(),
+            stopped: OnceLock::new(),
+            work: tokio::sync::Notify::new(),
+            block,
+        };
+        group.settle_log().await?;
+        Ok(group)
+    }
+
+    /// Writes every block of the log again as it was found, with the sequence it has, so that all members in sync hold
+    /// the same images before a new one is written beside them.
+    async fn settle_log(&self) -> Result<(), OpenError> {
+        let members = self.members.load_full();
+        if members.all_writable().count() < 2 {
+            return Ok(());
+        }
+        let shape = self.regions.shape();
+        let mut failed = SmallVec::<[usize; 4]>::new();
+        for (member, device) in members.all_writable() {
+            let log = members.record.members[member].log.start();
+            for (block, image) in self
+                .regions
+                .all_images()
+                .iter()
+                .filter(|(_, image)| image.sequence > 0)
+            {
+                let data = region_log::encode(self.id, *block, image);
+                // What fails closes the device's latch, and so the flush fails as well.
+                let _ = device
+                    .write(log + shape.place(*block, image.sequence), data, false)
+                    .await;
+            }
+            if device.flush().await.is_err() {
+                failed.push(member);
+            }
+        }
+        self.drop_members(&failed)
+            .await
+            .map_err(|_| OpenError::Incomplete)
+    }
+
+    pub fn id(&self) -> GroupId {
+        self.id
+    }
+
+    pub fn number(&self) -> GroupNumber {
+        self.number
+    }
+
+    pub fn capacity(&self) -> u64 {
+        self.layout.capacity()
+    }
+
+    /// Length of a logical device.
+    pub fn slice(&self) -> u64 {
+        self.slice
+    }
+
+    /// Addresses and lengths are multiples of this.
+    pub fn block(&self) -> u32 {
+        self.block
+    }
+
+    pub fn record(&self) -> GroupRecord {
+        self.members.load().record.clone()
+    }
+
+    /// How each member takes part, in the record's order.
+    pub fn serving(&self) -> Vec<Serving> {
+        self.members
+            .load()
+            .list
+            .iter()
+            .map(|member| member.serving)
+            .collect()
+    }
+
+    pub fn state(&self) -> GroupState {
+        let members = self.members.load();
+        let joining = members
+            .list
+            .iter()
+            .any(|member| member.serving == Serving::Joining);
+        match () {
+            () if self.stopped.get().is_some() => GroupState::Failed,
+            () if joining => GroupState::Rebuilding,
+            () if members.whole() => GroupState::Optimal,
+            () => GroupState::Degraded,
+        }
+    }
+
+    /// Regions that still have to be made equal.
+    pub fn regions_to_sync(&self) -> usize {
+        self.regions.to_sync()
+    }
+
+    /// Regions whose writes are not known to be everywhere and durable.
+    pub fn marked_regions(&self) -> usize {
+        self.regions.marked()
+    }
+
+    /// Bytes that were ever written, in granules.
+    pub fn written_bytes(&self) -> u64 {
+        self.regions.written_bytes()
+    }
+
+    /// The range in runs of written (`true`) and never written space.
+    pub fn written_runs(&self, range: ByteRange) -> impl Iterator<Item = (ByteRange, bool)> + '_ {
+        self.regions.runs(range)
+    }
+
+    /// Resolves when a member has begun to join since the last call.
+    pub async fn wants_sync(&self) {
+        self.work.notified().await;
+    }
+
+    pub(super) fn check_running(&self) -> Result<(), IoError> {
+        match self.stopped.get() {
+            Some(why) => Err(IoError::GroupUnavailable { why }),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops serving writes; the first reason stays.
+    pub(super) fn stop(&self, why: &'static str) -> IoError {
+        if self.stopped.set(why).is_ok() {
+            tracing::error!(group = %self.number, why, "RAID group stopped");
+        }
+        IoError::GroupUnavailable { why }
+    }
+
+    /// Waits for every operation and notes whose failed, each member once.
+    pub(super) async fn settle_all(
+        &self,
+        members: &Members,
+        operations: SmallVec<[(usize, Io); 4]>,
+        failed: &mut SmallVec<[usize; 4]>,
+    ) {
+        for (member, io) in operations {
+            let completion = io.await;
+            let device = members.writable(member).expect("an operation was started on it");
+            if device.settle(completion).result.is_err() && !failed.contains(&member) {
+                failed.push(member);
+            }
+        }
+    }
+
+    /// Reads `range`, which lies within the capacity and is made of whole blocks.
+    pub async fn read(&self, range: ByteRange) -> Result<Segments, IoError> {
+        if self.regions.is_suspect(range) {
+            self.equalize(range).await?;
+        }
+        let mut out = Segments::new();
+        if self.regions.all_written(range) {
+            self.read_written(range, &mut out).await?;
+            return Ok(out);
+        }
+        for (run, written) in self.regions.runs(range) {
+            if written {
+                self.read_written(run, &mut out).await?;
+            } else {
+                out.push(Segment::Zero(run.len()));
+            }
+        }
+        Ok(out)
+    }
+
+    async fn read_written(&self, range: ByteRange, out: &mut Segments) -> Result<(), IoError> {
+        let members = self.members.load_full();
+        let reads: SmallVec<[StartedRead; 1]> = self
+            .layout
+            .pieces(range)
+            .map(|piece| (piece, self.start_read(&members, &piece, None)))
+            .collect();
+        for (piece, started) in reads {
+            let data = match started {
+                Some((member, io)) => self.finish_read(&members, &piece, member, io.await).await?,
+                None => {
+                    return Err(IoError::GroupUnavailable {
+                        why: "no member holds these blocks",
+                    });
+                }
+            };
+            out.push(Segment::Data(data.into_slice()));
+        }
+        Ok(())
+    }
+
+    /// Starts reading a piece from one of its copies, not from one in `but`.
+    fn start_read(&self, members: &Members, piece: &Piece, but: Option<&[usize]>) -> Option<(usize, Io)> {
+        let column = self.layout.column_members(piece.first_member);
+        let usable = |member: &usize| {
+            !but.is_some_and(|but| but.contains(member))
+                && members
+                    .readable(*member)
+                    .is_some_and(|device| device.failure().is_none())
+        };
+        let count = column.clone().filter(usable).count();
+        let turn = usize::try_from(piece.member_at / READ_STRETCH)
+            .expect("fits 64 bits")
+            .checked_rem(count)?;
+        let member = column.filter(usable).nth(turn)?;
+        let at = members.record.members[member].data_start + piece.member_at;
+        let len = usize::try_from(piece.range.len()).expect("a request fits memory");
+        Some((
+            member,
+            members.readable(member)?.start(Request::Read {
+                at,
+                buf: IoBuf::new(len),
+            }),
+        ))
+    }
+
+    async fn finish_read(
+        &self,
+        members: &Members,
+        piece: &Piece,
+        member: usize,
+        completion: Completion,
+    ) -> Result<IoBuf, IoError> {
+        let device = members.readable(member).expect("the read was started on it");
+        match device.settle(completion) {
+            Completion { result: Ok(()), buf } => Ok(buf.expect("a read that succeeded returns its buffer")),
+            Completion {
+                result: Err(error), ..
+            } => self.read_elsewhere(members, piece, member, error).await,
+        }
+    }
+
+    /// Reads a piece from another copy and writes it back where it could not be read.
+    async fn read_elsewhere(
+        &self,
+        members: &Members,
+        piece: &Piece,
+        member: usize,
+        error: DeviceError,
+    ) -> Result<IoBuf, IoError> {
+        let mut tried: SmallVec<[usize; 4]> = SmallVec::from_slice(&[member]);
+        let mut last = error;
+        while let Some((next, io)) = self.start_read(members, piece, Some(&tried)) {
+            let device = members.readable(next).expect("the read was started on it");
+            match device.settle(io.await) {
+                Completion { result: Ok(()), buf } => {
+                    let data = buf.expect("a read that succeeded returns its buffer");
+                    self.mend(members, piece, &tried).await;
+                    return Ok(data);
+                }
+                Completion {
+                    result: Err(error), ..
+                } => last = error,
+            }
+            tried.push(next);
+        }
+        Err(IoError::Device(last.to_string()))
+    }
+
+    /// After a failed read that another copy could serve: writes the blocks anew, or takes the member out.
+    async fn mend(&self, members: &Members, piece: &Piece, unreadable: &[usize]) {
+        let failed = |member: &usize| {
+            members
+                .readable(*member)
+                .is_some_and(|device| device.failure().is_some())
+        };
+        let failed: SmallVec<[usize; 4]> = unreadable.iter().copied().filter(failed).collect();
+        // The data that was read is right whether or not this succeeds; what fails shows in the group's state.
+        if !failed.is_empty() {
+            let _ = self.drop_members(&failed).await;
+        }
+        if failed.len() < unreadable.len() {
+            let _ = self.copy_chunk(piece.range).await;
+        }
+    }
+
+    /// Makes everything acknowledged before durable.
+    pub async fn flush(&self) -> Result<(), IoError> {
+        if planted::is(Planted::AckBeforeFlush) {
+            return Ok(());
+        }
+        self.check_running()?;
+        let epoch = self.regions.begin_flush();
+        let members = self.members.load_full();
+        let mut failed = SmallVec::<[usize; 4]>::new();
+        let flushes = members
+            .all_writable()
+            .map(|(member, device)| (member, device.start(Request::Flush)));
+        self.settle_all(&members, flushes.collect(), &mut failed).await;
+        if failed.is_empty() {
+            self.wait_durable(members.record.membership.generation).await?;
+        } else {
+            self.drop_members(&failed).await?;
+        }
+        if self.regions.end_flush(epoch) || !self.turns.is_idle() {
+            self.commit_log().await?;
+        }
+        Ok(())
+    }
+
+    /// Shared facts of the members that are there.
+    pub fn device_infos(&self) -> Vec<DeviceInfo> {
+        self.members
+            .load()
+            .all_writable()
+            .map(|(_, device)| device.info())
+            .collect()
+    }
+
+    /// The device at a member's place, where it serves.
+    pub fn member_device(&self, member: usize) -> Option<Arc<DeviceHandle>> {
+        self.members.load().writable(member).cloned()
+    }
+}
+
+/// The newest image of every block over the members in sync.
+async fn read_log(members: &Members) -> Result<Vec<Image>, OpenError> {
+    let record = &members.record;
+    let shape = LogShape::new(record.layout.capacity(), record.granule, record.region);
+    let mut newest: Vec<Option<Image>> = vec![None; shape.blocks().count()];
+    for (member, device) in members.all_writable() {
+        // A member that fails here is taken out when the log is settled.
+        let Ok(bytes) = read_whole(device, record.members[member].log.start(), shape.len()).await else {
+            continue;
+        };
+        let images = region_log::newest_images(record.id, shape, &bytes);
+        for (known, found) in newest.iter_mut().zip(images) {
+            let newer =
+                found.filter(|found| known.as_ref().is_none_or(|known| known.sequence < found.sequence));
+            if newer.is_some() {
+                *known = newer;
+            }
+        }
+    }
+    newest
+        .into_iter()
+        .collect::<Option<Vec<Image>>>()
+        .ok_or(OpenError::LogDamaged)
+}
+
+/// Reads `len` bytes in bounded pieces. What the medium cannot give reads as damage.
+async fn read_whole(device: &DeviceHandle, start: u64, len: u64) -> Result<Vec<u8>, DeviceError> {
+    let mut out = Vec::with_capacity(usize::try_from(len).expect("the log fits memory"));
+    for piece in ByteRange::between(start, start + len).split_at_multiples(1 << 20) {
+        let len = usize::try_from(piece.len()).expect("at most 1 MiB");
+        match device.read(piece.start(), len).await {
+            Ok(bytes) => out.extend_from_slice(bytes.as_slice()),
+            Err(DeviceError::Medium) => out.resize(out.len() + len, 0xff),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(out)
+}
+
+/// Zeros that no operation changes, cut to `len` (at most 1 MiB).
+pub(super) fn zeros(len: u64) -> BufSlice {
+    thread_local! {
+        static ZEROS: BufSlice = IoBuf::zeroed(1 << 20).into_slice();
+    }
+    ZEROS.with(|zeros| zeros.cut(0, usize::try_from(len).expect("at most 1 MiB")))
+}

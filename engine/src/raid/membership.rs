@@ -1,0 +1,265 @@
+//! Who serves in a group right now, and how that changes.
+//!
+//! ```text
+//!            device comes            all copied, flushed, recorded
+//!   Out ───────────────────► Joining ───────────────────────────► InSync
+//!    ▲                          │                                    │
+//!    └──────────────────────────┴────────────────────────────────────┘
+//!                 a write, flush or log write failed
+//! ```
+//! Invariants: a write that some member missed is answered only after that member's being *Out* is durable on the
+//! others (R6). A column never loses its last member in sync: the group stops instead. Members are `Joining` only in
+//! memory; the record says `Out` or `Blank` until they have everything.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use smallvec::SmallVec;
+
+use super::group::Group;
+use super::record::{GroupRecord, MemberStatus};
+use crate::device::DeviceHandle;
+use crate::io::IoError;
+use crate::types::IdSource;
+
+/// How a member takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serving {
+    /// Read and written.
+    InSync,
+    /// Written, not read, while it gets what it lacks.
+    Joining,
+    /// Not used.
+    Out,
+}
+
+/// One place in a group.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub serving: Serving,
+    /// The device, where it is there.
+    pub device: Option<Arc<DeviceHandle>>,
+}
+
+/// The members at one moment. Never changed: a change makes a new one.
+#[derive(Debug, Clone)]
+pub struct Members {
+    pub record: GroupRecord,
+    pub list: SmallVec<[Member; 4]>,
+}
+
+impl Members {
+    /// The device of a member that is read.
+    pub(super) fn readable(&self, member: usize) -> Option<&Arc<DeviceHandle>> {
+        let member = &self.list[member];
+        member
+            .device
+            .as_ref()
+            .filter(|_| member.serving == Serving::InSync)
+    }
+
+    /// The device of a member that is written.
+    pub(super) fn writable(&self, member: usize) -> Option<&Arc<DeviceHandle>> {
+        let member = &self.list[member];
+        member.device.as_ref().filter(|_| member.serving != Serving::Out)
+    }
+
+    /// Members that are written, with their devices.
+    pub(super) fn all_writable(&self) -> impl Iterator<Item = (usize, &Arc<DeviceHandle>)> {
+        (0..self.list.len()).filter_map(|member| Some((member, self.writable(member)?)))
+    }
+
+    fn in_sync_devices(&self) -> Vec<Arc<DeviceHandle>> {
+        (0..self.list.len())
+            .filter_map(|member| self.readable(member))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether every column has a member in sync.
+    pub(super) fn complete(&self) -> bool {
+        let copies = self.record.layout.copies();
+        self.list
+            .chunks(copies)
+            .all(|column| column.iter().any(|member| member.serving == Serving::InSync))
+    }
+
+    /// Whether every place is taken by a member in sync.
+    pub(super) fn whole(&self) -> bool {
+        self.list.iter().all(|member| member.serving == Serving::InSync)
+    }
+}
+
+/// Why a membership could not be made durable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct JournalError(pub String);
+
+/// Makes group records durable: in the metadata, and in the superblocks of `members` (those in sync).
+pub trait Journal: Send + Sync {
+    fn record<'a>(
+        &'a self,
+        record: &'a GroupRecord,
+        members: &'a [Arc<DeviceHandle>],
+    ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + 'a>>;
+
+    fn ids(&self) -> &IdSource;
+}
+
+impl Group {
+    /// Takes failed members out, durably. `Ok` when every column still has a member in sync.
+    pub(super) async fn drop_members(&self, failed: &[usize]) -> Result<(), IoError> {
+        let _one_change = self.change.lock().await;
+        self.check_running()?;
+        let mut failed: SmallVec<[usize; 4]> = SmallVec::from_slice(failed);
+        loop {
+            let members = self.members.load_full();
+            failed.retain(|&mut member| members.list[member].serving != Serving::Out);
+            if failed.is_empty() {
+                return Ok(());
+            }
+            let next = self.without(&members, &failed);
+            if !next.complete() {
+                return Err(self.stop("too many members failed"));
+            }
+            let recorded = next.record.membership != members.record.membership;
+            let next = Arc::new(next);
+            self.members.store(Arc::clone(&next));
+            if recorded {
+                self.make_durable(&next).await?;
+            }
+            // A survivor that failed while this was written down goes the same way.
+            failed = (0..next.list.len())
+                .filter(|&member| {
+                    next.writable(member)
+                        .is_some_and(|device| device.failure().is_some())
+                })
+                .collect();
+        }
+    }
+
+    fn without(&self, members: &Members, failed: &[usize]) -> Members {
+        let mut next = members.clone();
+        let mut leaves = SmallVec::<[usize; 4]>::new();
+        for &member in failed {
+            let place = &mut next.list[member];
+            if let Some(device) = place.device.take() {
+                device.fail("taken out of its RAID group");
+                tracing::warn!(group = %members.record.number, member, device = %device.id(), "member is out");
+            }
+            if place.serving == Serving::InSync {
+                leaves.push(member);
+            }
+            place.serving = Serving::Out;
+        }
+        if !leaves.is_empty() {
+            next.record = members.record.changed(self.journal.ids(), |list| {
+                for member in leaves {
+                    list[member].status = MemberStatus::Out;
+                }
+            });
+        }
+        next
+    }
+
+    async fn make_durable(&self, members: &Members) -> Result<(), IoError> {
+        let recorded = self
+            .journal
+            .record(&members.record, &members.in_sync_devices())
+            .await;
+        if let Err(error) = recorded {
+            tracing::error!(group = %members.record.number, %error, "membership cannot be recorded");
+            return Err(self.stop("its membership cannot be recorded"));
+        }
+        self.durable_generation
+            .store(members.record.membership.generation, Ordering::Release);
+        Ok(())
+    }
+
+    /// Resolves when the membership of this generation is durable: before a write made under it is answered.
+    pub(super) async fn wait_durable(&self, generation: u64) -> Result<(), IoError> {
+        if self.durable_generation.load(Ordering::Acquire) >= generation {
+            return Ok(());
+        }
+        let _change_ended = self.change.lock().await;
+        self.check_running()
+    }
+
+    /// Takes a device in at its place, to be copied to. Its region log is written whole; what it lacks is stale.
+    pub async fn join(&self, member: usize, device: Arc<DeviceHandle>) -> Result<(), IoError> {
+        {
+            let _one_change = self.change.lock().await;
+            self.check_running()?;
+            let mut next = Members::clone(&self.members.load());
+            next.list[member] = Member {
+                serving: Serving::Joining,
+                device: Some(device),
+            };
+            let blank = next.record.members[member].status == MemberStatus::Blank;
+            self.members.store(Arc::new(next));
+            if blank {
+                self.regions.mark_all_written();
+            }
+            // After the member is written to: a write that missed it has its mark by now.
+            self.regions.stale_all_marked();
+            self.regions.rewrite_all();
+        }
+        self.commit_log().await?;
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Puts another device in a member's place; `join` must follow. The old device's content counts no more.
+    pub async fn replace(&self, member: usize, with: super::MemberRecord) -> Result<(), IoError> {
+        let _one_change = self.change.lock().await;
+        self.check_running()?;
+        let members = self.members.load_full();
+        let mut next = Members::clone(&members);
+        next.list[member] = Member {
+            serving: Serving::Out,
+            device: None,
+        };
+        if !next.complete() {
+            return Err(IoError::GroupUnavailable {
+                why: "its last member in sync cannot be replaced",
+            });
+        }
+        next.record = members.record.changed(self.journal.ids(), |list| {
+            list[member] = super::MemberRecord {
+                status: MemberStatus::Blank,
+                ..with
+            };
+        });
+        let next = Arc::new(next);
+        self.members.store(Arc::clone(&next));
+        self.make_durable(&next).await
+    }
+
+    /// Members that have been joining are in sync, durably. The caller has copied everything and flushed.
+    pub(super) async fn finish_joining(&self) -> Result<(), IoError> {
+        let _one_change = self.change.lock().await;
+        self.check_running()?;
+        let members = self.members.load_full();
+        let joined: SmallVec<[usize; 4]> = (0..members.list.len())
+            .filter(|&member| members.list[member].serving == Serving::Joining)
+            .collect();
+        if joined.is_empty() || self.regions.next_to_sync(0).is_some() {
+            return Ok(());
+        }
+        let mut next = Members::clone(&members);
+        for &member in &joined {
+            next.list[member].serving = Serving::InSync;
+        }
+        next.record = members.record.changed(self.journal.ids(), |list| {
+            for &member in &joined {
+                list[member].status = MemberStatus::InSync;
+            }
+        });
+        // Recorded first: until then the members are written but not read, which is right in either case.
+        self.make_durable(&next).await?;
+        self.members.store(Arc::new(next));
+        Ok(())
+    }
+}

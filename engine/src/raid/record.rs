@@ -1,0 +1,140 @@
+//! What is written down about a group: its shape, who belongs to it, who is in sync, and the line of descent of these
+//! facts. It stands in the metadata and, for each member in sync, in that member's superblock.
+//!
+//! Invariant: every change of `status` makes a new `generation` and `id`, and is durable on all members that are in
+//! sync afterwards, before anything relies on it. So whoever sees all members in sync of *some* record sees the newest.
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::Layout;
+use crate::types::{ByteRange, CommitId, DeviceId, GroupId, GroupNumber, IdSource, LogicalDeviceNumber};
+
+/// How many former memberships a record remembers, to recognise members that come back.
+const HISTORY: usize = 256;
+
+/// Where a group's line of descent stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    pub generation: u64,
+    pub id: CommitId,
+}
+
+/// Whether a member's content counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberStatus {
+    /// Holds everything that was acknowledged.
+    InSync,
+    /// Missed writes: what it missed is marked in the region log of the members in sync.
+    Out,
+    /// Never held anything of this group, or its place was taken by another device: all written space is marked.
+    Blank,
+}
+
+/// One member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    pub device: DeviceId,
+    pub status: MemberStatus,
+    /// The region log's place on the device.
+    pub log: ByteRange,
+    /// Where the data begins on the device.
+    pub data_start: u64,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    pub id: GroupId,
+    pub number: GroupNumber,
+    pub layout: Layout,
+    /// Unit of *never written*: a power of two.
+    pub granule: u64,
+    /// Unit of write intent: a multiple of `granule`.
+    pub region: u64,
+    /// Length of a logical device.
+    pub slice: u64,
+    pub first_logical_device: LogicalDeviceNumber,
+    pub members: Vec<MemberRecord>,
+    pub membership: Membership,
+    history: Vec<Membership>,
+}
+
+/// Everything that a new group is made of.
+#[derive(Debug, Clone)]
+pub struct NewGroup {
+    pub id: GroupId,
+    pub number: GroupNumber,
+    pub layout: Layout,
+    pub granule: u64,
+    pub region: u64,
+    pub slice: u64,
+    pub first_logical_device: LogicalDeviceNumber,
+    pub members: Vec<MemberRecord>,
+}
+
+impl GroupRecord {
+    pub fn new(new: NewGroup, ids: &IdSource) -> Self {
+        let NewGroup {
+            id,
+            number,
+            layout,
+            granule,
+            region,
+            slice,
+            first_logical_device,
+            members,
+        } = new;
+        let membership = Membership {
+            generation: 1,
+            id: CommitId::random(ids),
+        };
+        Self {
+            id,
+            number,
+            layout,
+            granule,
+            region,
+            slice,
+            first_logical_device,
+            members,
+            membership,
+            history: vec![membership],
+        }
+    }
+
+    /// The record after `change`, one generation later.
+    pub fn changed(&self, ids: &IdSource, change: impl FnOnce(&mut Vec<MemberRecord>)) -> Self {
+        let mut next = self.clone();
+        change(&mut next.members);
+        next.membership = Membership {
+            generation: self.membership.generation + 1,
+            id: CommitId::random(ids),
+        };
+        if next.history.len() == HISTORY {
+            next.history.remove(0);
+        }
+        next.history.push(next.membership);
+        next
+    }
+
+    /// Whether `membership` is in this record's line of descent.
+    pub fn descends_from(&self, membership: Membership) -> bool {
+        self.history.contains(&membership)
+    }
+
+    pub fn member(&self, device: DeviceId) -> Option<usize> {
+        self.members.iter().position(|member| member.device == device)
+    }
+
+    pub fn in_sync(&self) -> impl Iterator<Item = DeviceId> + '_ {
+        self.members
+            .iter()
+            .filter(|member| member.status == MemberStatus::InSync)
+            .map(|member| member.device)
+    }
+
+    /// Slices that fit the group.
+    pub fn slices(&self) -> u64 {
+        self.layout.capacity() / self.slice
+    }
+}

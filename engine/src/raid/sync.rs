@@ -1,0 +1,138 @@
+//! Making copies equal: after a crash (R3), for a member that returned, for one that is new; and taking marks back.
+//!
+//! All three are one walk over the marked regions. A chunk is copied under an exclusive claim from the first member in
+//! sync to every other member that is written; never-written granules need nothing. The walk's place is the marks
+//! themselves, so it goes on after a restart where it stood.
+
+use smallvec::SmallVec;
+
+use super::group::Group;
+use super::layout::Piece;
+use super::membership::Members;
+use crate::device::{Completion, Io, Request};
+use crate::io::range_lock::Mode;
+use crate::io::{BufSlice, IoBuf, IoError};
+use crate::planted::{self, Planted};
+use crate::types::ByteRange;
+
+/// Bytes copied under one claim: host writes there wait so long.
+const CHUNK: u64 = 256 << 10;
+
+impl Group {
+    /// Copies everything that is suspect or stale, then takes joining members in. Ends early, without an error, where
+    /// nothing is to be done.
+    pub async fn sync(&self) -> Result<(), IoError> {
+        let mut from = 0;
+        while let Some(region) = self.regions.next_to_sync(from) {
+            if !planted::is(Planted::SkipResync) {
+                for chunk in self.regions.region_range(region).split_at_multiples(CHUNK) {
+                    self.copy_chunk(chunk).await?;
+                    tokio::task::yield_now().await;
+                }
+            }
+            self.regions.synced(region);
+            from = region + 1;
+        }
+        self.flush().await?;
+        self.finish_joining().await
+    }
+
+    /// Takes back the marks of regions that no write touched since the last call. `last` is kept by the caller from
+    /// call to call, first 0.
+    pub async fn take_back_marks(&self, last: &mut u64) -> Result<(), IoError> {
+        if !self.members.load().whole() || self.regions.marked() == 0 {
+            return Ok(());
+        }
+        self.flush().await?;
+        let idle_since = std::mem::replace(last, self.regions.epoch());
+        // A member may have left while the devices flushed.
+        if self.members.load().whole() && self.regions.unmark_idle(idle_since) {
+            self.commit_log().await?;
+        }
+        Ok(())
+    }
+
+    /// Before a read in a suspect region: a block that was being written when the appliance went down must not change
+    /// back and forth.
+    pub(super) async fn equalize(&self, range: ByteRange) -> Result<(), IoError> {
+        self.copy_chunk(self.regions.round_to_granules(range)).await
+    }
+
+    /// Makes all copies of `range` equal to the first one in sync.
+    pub(super) async fn copy_chunk(&self, range: ByteRange) -> Result<(), IoError> {
+        let _claim = self.lock.claim(range, Mode::Exclusive).await;
+        let written: SmallVec<[ByteRange; 4]> = self
+            .regions
+            .runs(range)
+            .filter(|(_, written)| *written)
+            .map(|(run, _)| run)
+            .collect();
+        for run in written {
+            for piece in self.layout.pieces(run) {
+                self.copy_piece(&piece).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn copy_piece(&self, piece: &Piece) -> Result<(), IoError> {
+        let members = self.members.load_full();
+        if self
+            .layout
+            .column_members(piece.first_member)
+            .filter(|&member| members.writable(member).is_some())
+            .count()
+            < 2
+        {
+            return Ok(());
+        }
+        let (source, data) = self.read_first(&members, piece).await?;
+        let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
+        for member in self
+            .layout
+            .column_members(piece.first_member)
+            .filter(|&member| member != source)
+        {
+            let Some(device) = members.writable(member) else {
+                continue;
+            };
+            let at = members.record.members[member].data_start + piece.member_at;
+            operations.push((
+                member,
+                device.start(Request::Write {
+                    at,
+                    data: data.clone(),
+                    fua: false,
+                }),
+            ));
+        }
+        self.answer_write(&members, operations).await
+    }
+
+    /// The piece from the first copy in sync that can be read.
+    async fn read_first(&self, members: &Members, piece: &Piece) -> Result<(usize, BufSlice), IoError> {
+        let len = usize::try_from(piece.range.len()).expect("a chunk fits memory");
+        for member in self.layout.column_members(piece.first_member) {
+            let Some(device) = members.readable(member) else {
+                continue;
+            };
+            let at = members.record.members[member].data_start + piece.member_at;
+            let completion = device.settle(
+                device
+                    .start(Request::Read {
+                        at,
+                        buf: IoBuf::new(len),
+                    })
+                    .await,
+            );
+            if let Completion {
+                result: Ok(()),
+                buf: Some(buf),
+            } = completion
+            {
+                return Ok((member, buf.into_slice()));
+            }
+        }
+        Err(IoError::Device("no copy can be read".into()))
+    }
+}
