@@ -98,8 +98,8 @@ fn without_tests(text: &str) -> &str {
 
 /// Tests beside the code, and the crates and folders that are tests.
 fn is_test(path: &Path) -> bool {
-    let path = path.strip_prefix(root()).unwrap_or(path);
-    let inside = path.components().any(|part| {
+    let below = path.strip_prefix(root()).unwrap_or(path);
+    let inside = below.components().any(|part| {
         ["tests", "benches", "examples"]
             .iter()
             .any(|dir| part.as_os_str() == *dir)
@@ -107,9 +107,22 @@ fn is_test(path: &Path) -> bool {
     inside || is_unit_tests(path)
 }
 
-/// Tests in a file of their own beside the code.
+/// Whether a file beside the code is declared for tests only.
 fn is_unit_tests(path: &Path) -> bool {
-    path.to_string_lossy().ends_with("tests.rs")
+    let (Some(dir), Some(stem)) = (path.parent(), path.file_stem()) else {
+        return false;
+    };
+    let declaration = format!("mod {};", stem.to_string_lossy());
+    let parents = [dir.join("mod.rs"), dir.join("lib.rs"), dir.with_extension("rs")];
+    parents
+        .iter()
+        .filter_map(|parent| fs::read_to_string(parent).ok())
+        .any(|text| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines
+                .windows(2)
+                .any(|pair| pair[0] == "#[cfg(test)]" && pair[1].ends_with(&declaration))
+        })
 }
 
 fn is_comment(line: &str) -> bool {
@@ -131,6 +144,14 @@ fn module_of(path: &Path) -> Option<String> {
         "lib.rs" | "main.rs" | "bin" => None,
         name => Some(name.trim_end_matches(".rs").to_owned()),
     }
+}
+
+/// How many times `super::` leads from a file's module to the crate's root.
+fn depth(path: &Path) -> usize {
+    let below = path
+        .strip_prefix(root().join("engine/src"))
+        .expect("a file of the engine");
+    below.components().count() - usize::from(path.ends_with("mod.rs"))
 }
 
 /// The first names after `crate::`, also of a group in braces.
@@ -202,9 +223,9 @@ fn no_module_of_the_engine_imports_one_above_it() {
         let forbidden = imports(&code).into_iter().filter(|name| !is_allowed(name));
         problems
             .extend(forbidden.map(|name| format!("{}: `{module}` must not import `{name}`", shown(&path))));
-        if code.contains("super::super::") {
+        if code.contains(&"super::".repeat(depth(&path))) {
             problems.push(format!(
-                "{}: write `crate::…` instead of `super::super::`",
+                "{}: write `crate::…` for what is outside `{module}`",
                 shown(&path)
             ));
         }
