@@ -21,5 +21,4 @@ vol0 is a mirror of $dir/member-0.img and $dir/member-1.img. Once the line with 
 Ctrl-C stops it; what was written stays in $dir.
 
 EOF
-# A socket's path may be no longer than 107 bytes: it is given relative to the folder.
 exec "$engine" serve --dir "$dir" --listen "$listen" --socket "$dir/nbd.sock"

@@ -32,7 +32,9 @@ pub fn write_until(endpoint: &Endpoint, ledger: &mut Ledger, flushes: usize, cra
         for connection in 0..CONNECTIONS {
             let (shared, crashed, flushed) = (&shared, &crashed, flushed.clone());
             scope.spawn(move || {
-                let end = write_on(endpoint, shared, connection, &flushed);
+                // Another order of blocks each time that another moment is chosen.
+                let seed = (flushes * CONNECTIONS + connection) as u64;
+                let end = write_on(endpoint, shared, connection, seed, &flushed);
                 let error = end.expect_err("a writer goes on until its connection fails");
                 assert!(
                     crashed.load(Ordering::SeqCst),
@@ -56,11 +58,12 @@ fn write_on(
     endpoint: &Endpoint,
     ledger: &Mutex<&mut Ledger>,
     connection: usize,
+    seed: u64,
     flushed: &Sender<()>,
 ) -> std::io::Result<()> {
     let mut client = Client::attach(endpoint, "vol0")?;
     let share = lock(ledger).blocks() / CONNECTIONS;
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64 + connection as u64;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64 ^ seed.wrapping_mul(0xd134_2543_de82_ef95);
     loop {
         for _ in 0..WRITES_PER_FLUSH {
             random ^= random << 13;

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use ashlar_tests::appliance::{Appliance, MIB, Server, Setup, Store, folder};
 use ashlar_tests::certificates::Certificates;
+use ashlar_tests::nbd::Client;
 use ashlar_tests::process::{command, fio_report, json, run, run_refused};
 use serde_json::Value;
 
@@ -268,6 +269,37 @@ fn fio(uri: &str) -> Command {
     ]);
     fio.args(["--verify_fatal=1", "--uri", uri]);
     fio
+}
+
+#[test]
+fn polling_and_more_threads_serve_the_same() {
+    let appliance = Appliance::create(&Setup::new(1));
+    let server = appliance.serve(&["--poll-us", "50", "--threads", "2"]);
+    let report = fio_report(&mut fio(server.uri()));
+    let jobs = report["jobs"].as_array().expect("fio lists its jobs");
+    assert!(
+        jobs.iter()
+            .all(|job| job["read"]["total_ios"] == job["write"]["total_ios"]),
+        "{report}"
+    );
+    server.stop();
+}
+
+#[test]
+fn a_new_attachment_to_an_exclusive_export_ends_the_old_one() {
+    let appliance = Appliance::create(&Setup::new(1));
+    let server = appliance.serve(&["--exclusive"]);
+    let attach = || Client::attach(&server.tcp(), "vol0").expect("the volume is served");
+    let mut old = attach();
+    old.write(0, &[0x61; 4096]).expect("a write succeeds");
+    let mut new = attach();
+    assert_eq!(new.read(0, 4096).expect("a read succeeds"), [0x61; 4096]);
+    assert!(
+        old.write(0, &[0x62; 4096]).is_err(),
+        "the old attachment still writes"
+    );
+    assert_eq!(new.read(0, 4096).expect("a read succeeds"), [0x61; 4096]);
+    server.stop();
 }
 
 #[test]
