@@ -38,7 +38,7 @@ simulation: toolchain
 
 .PHONY: soak
 soak: toolchain ## Run the simulation over many seeds (SEEDS=100000)
-	SEEDS=$(or $(SEEDS),10000) $(SIMULATION) -- --nocapture
+	SEEDS=$(or $(SEEDS),10000) $(SIMULATION)
 
 .PHONY: demo
 demo: deps ## See a write survive kill -9

@@ -38,7 +38,6 @@ pub struct Setup {
     pub remote: Vec<String>,
     pub store: Store,
     pub size: u64,
-    pub block: u32,
     pub third_holder: bool,
 }
 
@@ -51,7 +50,6 @@ impl Setup {
             remote: Vec::new(),
             store: Store::Memory,
             size: 256 * MIB,
-            block: 512,
             third_holder: false,
         }
     }
@@ -80,7 +78,6 @@ impl Setup {
             "--size",
             &self.size.to_string(),
         ]);
-        command.args(["--block", &self.block.to_string()]);
         command.args(self.remote.iter().flat_map(|uri| ["--member", uri]));
         if self.third_holder {
             command.arg("--third-holder");
