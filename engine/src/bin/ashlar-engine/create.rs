@@ -6,6 +6,7 @@ use ashlar_engine::appliance::{Appliance, NewGroupRequest, NewVolume};
 use ashlar_engine::device::CachePolicy;
 use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::map::Layout;
+use ashlar_engine::nbd::uri::NbdUri;
 use ashlar_engine::raid::Level;
 use ashlar_engine::runtime::DataPlane;
 use ashlar_engine::types::{ByteSize, DeviceNumber, EmulationType, IdSource};
@@ -27,9 +28,12 @@ pub(crate) struct Create {
     /// RAID level: 0 or 1.
     #[arg(long, default_value_t = 1)]
     level: u8,
-    /// How many files to make as members.
+    /// How many members in all: those that are not given with `--member` are made as files.
     #[arg(long, default_value_t = 2)]
     members: u32,
+    /// Use this remote export as one of the members; may be given more than once.
+    #[arg(long = "member", value_name = "NBD-URI")]
+    remote: Vec<NbdUri>,
     #[arg(long, default_value = "10GiB")]
     member_size: ByteSize,
     /// Whether hosts' data passes the page cache: `direct` (it does not) or `buffered`.
@@ -91,17 +95,20 @@ impl Create {
                 size,
             )
         };
-        let members =
-            (0..self.members).map(|member| file(format!("member-{member}.img"), self.member_size.0));
+        let files = self
+            .members
+            .saturating_sub(u32::try_from(self.remote.len()).unwrap_or(u32::MAX));
+        let members = (0..files).map(|member| file(format!("member-{member}.img"), self.member_size.0));
         let holder = self.third_holder.then(|| file("holder.img".into(), HOLDER_SIZE));
-        members.chain(holder).collect()
+        let remote = self.remote.iter().map(|uri| (Source::Remote(uri.clone()), 0));
+        members.chain(remote).chain(holder).collect()
     }
 
     async fn make(&self, level: Level) -> Result<(), Failure> {
         let sources = self.sources();
         let mut devices = Vec::new();
         for (source, size) in &sources {
-            devices.push(source.open(&self.dir, Some(*size))?);
+            devices.push(source.open(&self.dir, Some(*size)).await?);
         }
         let appliance = Appliance::create(devices, self.force, IdSource::from_system()).await?;
         let members = u32::try_from(sources.len())? - u32::from(self.third_holder);

@@ -5,14 +5,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ashlar_engine::device::remote::{RemoteDevice, RemoteOptions};
 use ashlar_engine::device::{CachePolicy, Device, OpenOptions, file};
+use ashlar_engine::nbd::uri::NbdUri;
 
 use crate::Failure;
 
 /// How one device is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    File { path: PathBuf, cache: CachePolicy },
+    File {
+        path: PathBuf,
+        cache: CachePolicy,
+    },
+    /// An export of another server.
+    Remote(NbdUri),
 }
 
 impl Source {
@@ -29,6 +36,7 @@ impl Source {
                 path: place.into(),
                 cache: CachePolicy::Buffered,
             }),
+            "nbd" => Ok(Self::Remote(place.parse()?)),
             _ => Err(format!("not a kind of device: {kind:?}").into()),
         }
     }
@@ -43,11 +51,12 @@ impl Source {
                 path,
                 cache: CachePolicy::Buffered,
             } => format!("buffered {}", path.display()),
+            Self::Remote(uri) => format!("nbd {uri}"),
         }
     }
 
     /// Opens the device; a file that does not exist is made with `size` bytes where that is given.
-    pub(crate) fn open(&self, folder: &Path, size: Option<u64>) -> Result<Arc<dyn Device>, Failure> {
+    pub(crate) async fn open(&self, folder: &Path, size: Option<u64>) -> Result<Arc<dyn Device>, Failure> {
         match self {
             Self::File { path, cache } => {
                 let path = folder.join(path);
@@ -61,6 +70,7 @@ impl Source {
                 };
                 Ok(Arc::new(device))
             }
+            Self::Remote(uri) => Ok(RemoteDevice::connect(uri, RemoteOptions::default()).await?),
         }
     }
 }

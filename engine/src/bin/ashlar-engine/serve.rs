@@ -113,7 +113,7 @@ impl Serve {
             .enumerate()
             .filter(|(index, _)| !self.without.contains(index))
         {
-            match source.open(&self.dir, None) {
+            match source.open(&self.dir, None).await {
                 Ok(device) => devices.push(device),
                 Err(error) => tracing::warn!(device = index, %error, "a device cannot be opened"),
             }

@@ -116,9 +116,10 @@ impl Status {
                 .iter()
                 .enumerate()
                 .filter(|(index, _)| !self.without.contains(index));
-            let devices = present
-                .map(|(_, source)| source.open(&self.dir, None))
-                .collect::<Result<Vec<_>, _>>()?;
+            let mut devices = Vec::new();
+            for (_, source) in present {
+                devices.push(source.open(&self.dir, None).await?);
+            }
             let looked = OpenOptions {
                 look_only: true,
                 ..OpenOptions::default()
