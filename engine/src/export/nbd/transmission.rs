@@ -414,12 +414,6 @@ impl RequestReader {
         if header.flags & !(wire::CMD_FLAG_FUA | payload) != 0 {
             return Err(UNKNOWN_FLAGS);
         }
-        if header.flags & payload != payload {
-            return Err((
-                wire::EINVAL,
-                "a write needs the payload flag under extended headers",
-            ));
-        }
         header.range(wire::ENOSPC)?;
         let len = self.payload_fits(header)?;
         Ok(Announced::Write { len, fua })
