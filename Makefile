@@ -1,0 +1,73 @@
+# `make run` runs an appliance, `make test` passes the tests. The rest is for those who change things.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Seeds of the simulation: for `make test`, and for `make soak`.
+SEEDS ?=
+# Where the appliance of `make run` lies, and where it listens.
+DIR ?= data
+LISTEN ?= 127.0.0.1:10809
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+
+SIMULATION := cargo test --package ashlar-engine --profile sim --features sim --test simulation
+
+.PHONY: help
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: run
+run: toolchain ## Run an appliance in ./data (DIR, LISTEN), made at the first time
+	cargo build --release --package ashlar-engine --bin ashlar-engine
+	scripts/run.sh "$(DIR)" "$(LISTEN)"
+
+.PHONY: test
+test: deps lint unit simulation ## Pass every test; installs the Debian packages that are missing
+
+.PHONY: unit
+unit: toolchain
+	cargo build --package ashlar-engine --bins --examples
+	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; else cargo test --workspace --tests; fi
+	cargo test --workspace --doc
+
+.PHONY: simulation
+simulation: toolchain
+	SEEDS=$(or $(SEEDS),500) $(SIMULATION)
+
+.PHONY: soak
+soak: toolchain ## Run the simulation over many seeds (SEEDS=100000)
+	SEEDS=$(or $(SEEDS),10000) $(SIMULATION)
+
+.PHONY: demo
+demo: deps ## See a write survive kill -9
+	cargo build --release --package ashlar-engine --bin ashlar-engine
+	scripts/demo.sh
+
+.PHONY: bench
+bench: deps ## Measure beside other NBD servers, and the inner loops (SECS, REPS, SIZE, DISK_DIR)
+	cargo build --release --package ashlar-engine --bin ashlar-engine
+	cargo bench --package ashlar-engine --benches
+	tests/bench/nbd_matrix.py
+
+.PHONY: fuzz
+fuzz: toolchain ## Fuzz every byte parser, FUZZ_SECONDS each
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+.PHONY: fmt
+fmt: toolchain ## Format the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: toolchain ## Formatting and lints, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+.PHONY: deps
+deps: toolchain ## Install the Debian packages that tests and benches need and that are missing
+	scripts/deps.sh
+
+.PHONY: toolchain
+toolchain:
+	@scripts/toolchain.sh

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs the Debian packages whose programs are missing, and does nothing where none is: it then needs no network.
+set -eu
+
+# program  package
+needed='
+cc                  build-essential
+fio                 fio
+nbdinfo             libnbd-bin
+nbdcopy             libnbd-bin
+nbdfuse             libnbd-bin
+nbdkit              nbdkit
+qemu-img            qemu-utils
+qemu-io             qemu-utils
+qemu-storage-daemon qemu-utils
+mkfs.ext4           e2fsprogs
+e2fsck              e2fsprogs
+fusermount3         fuse3
+mount               mount
+python3             python3
+'
+
+# Programs for administrators are not in everybody's PATH.
+export PATH="$PATH:/usr/sbin:/sbin"
+missing=$(while read -r program package; do
+  [ -z "$program" ] || command -v "$program" >/dev/null || echo "$package"
+done <<<"$needed" | sort -u)
+[ -n "$missing" ] || exit 0
+
+echo "installing:" $missing
+if ! command -v apt-get >/dev/null; then
+  echo "there is no apt-get here: install these, or what holds their programs, by hand" >&2
+  exit 1
+fi
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+"${as_root[@]}" apt-get update
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $missing
