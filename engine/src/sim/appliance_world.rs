@@ -187,7 +187,7 @@ impl World for ApplianceWorld {
     }
 
     async fn create(disks: &[SimDevice], ids: IdSource, shape: &Shape) -> Result<Self, WorldError> {
-        let appliance = Appliance::create(devices(disks.iter()), false, ids.clone())
+        let appliance = Appliance::create(devices(disks.iter()), true, ids.clone())
             .await
             .map_err(refused)?;
         make(&appliance, shape).await.map_err(refused)?;

@@ -206,7 +206,7 @@ impl Disk {
             }
             Request::Write { at, data, fua } => {
                 let range = self.check(op, at, data.len() as u64);
-                self.exclusive(op, state.medium.begin(op, range, Some(data)));
+                self.exclusive(op, state.medium.begin(op, range, Some(data.as_slice())));
                 Work::Write { range, fua }
             }
             Request::Zero { range, .. } => {

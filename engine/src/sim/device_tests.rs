@@ -154,8 +154,7 @@ fn a_lost_write_is_acknowledged_and_not_there() {
         parked: BTreeSet::new(),
     };
     let range = ByteRange::between(0, 512);
-    let data = IoBuf::from_slice(&[1; 512]).into_slice();
-    state.medium.begin(1, range, Some(data)).unwrap();
+    state.medium.begin(1, range, Some(&[1; 512])).unwrap();
     stage.dice(|dice| assert_eq!(state.write(1, range, false, checked, dice), Ok(())));
     let mut buf = IoBuf::new(512);
     state.read(0, &mut buf).unwrap();

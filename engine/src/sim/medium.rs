@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use super::SECTOR;
 use super::dice::Dice;
 use super::image::{Background, Image};
-use crate::io::BufSlice;
 use crate::types::ByteRange;
 
 /// How a life of the program ends.
@@ -31,7 +30,7 @@ pub struct Overlap {
 struct Pending {
     range: ByteRange,
     /// `None` for zeros.
-    data: Option<BufSlice>,
+    data: Option<Box<[u8]>>,
     /// The parts that may still reach the medium.
     live: Vec<ByteRange>,
     /// Number of the completion; `None` while it runs.
@@ -47,7 +46,7 @@ impl Pending {
                     let offset =
                         usize::try_from(part.start() - self.range.start()).expect("within the buffer");
                     let len = usize::try_from(part.len()).expect("within the buffer");
-                    image.write(part.start(), &data.as_slice()[offset..offset + len]);
+                    image.write(part.start(), &data[offset..offset + len]);
                 }
             }
         }
@@ -78,11 +77,12 @@ impl Medium {
         self.visible.read(at, out);
     }
 
-    /// Notes the submission of write number `op`; `data` is `None` for zeros.
+    /// Notes the submission of write number `op`; `data` is `None` for zeros. It is copied, so that the caller's buffer
+    /// can be used again.
     ///
     /// # Errors
     /// Where another write to a part of `range` is running.
-    pub fn begin(&mut self, op: u64, range: ByteRange, data: Option<BufSlice>) -> Result<(), Overlap> {
+    pub fn begin(&mut self, op: u64, range: ByteRange, data: Option<&[u8]>) -> Result<(), Overlap> {
         let running = |p: &&Pending| p.completed.is_none() && p.range.overlaps(range);
         if let Some(other) = self.pending.values().find(running) {
             return Err(Overlap { running: other.range });
@@ -91,7 +91,7 @@ impl Medium {
             op,
             Pending {
                 range,
-                data,
+                data: data.map(Box::from),
                 live: vec![range],
                 completed: None,
             },

@@ -1,7 +1,6 @@
 //! What survives a crash of a simulated device, and what does not.
 
 use super::*;
-use crate::io::IoBuf;
 use crate::sim::dice::Stream;
 
 fn dice(seed: u64) -> Dice {
@@ -10,11 +9,7 @@ fn dice(seed: u64) -> Dice {
 
 fn write(medium: &mut Medium, op: u64, byte: u8, durable: bool) {
     medium
-        .begin(
-            op,
-            ByteRange::between(0, 1024),
-            Some(IoBuf::from_slice(&[byte; 1024]).into_slice()),
-        )
+        .begin(op, ByteRange::between(0, 1024), Some(&[byte; 1024]))
         .unwrap();
     medium.complete(op, durable);
 }
@@ -88,8 +83,9 @@ fn a_killed_process_loses_no_completed_write_but_it_is_still_not_durable() {
 #[test]
 fn a_write_that_runs_at_the_crash_lands_in_part() {
     let seen = after_crash(CrashKind::Killed, |medium| {
-        let data = IoBuf::from_slice(&[1; 1024]).into_slice();
-        medium.begin(1, ByteRange::between(0, 1024), Some(data)).unwrap();
+        medium
+            .begin(1, ByteRange::between(0, 1024), Some(&[1; 1024]))
+            .unwrap();
     });
     assert_eq!(seen.len(), 4, "{seen:?}");
 }
