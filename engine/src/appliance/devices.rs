@@ -1,17 +1,16 @@
 //! Devices of the appliance: what one is before it belongs here, adding it, and its coming back.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::error::VerbError;
-use super::journal;
-use super::open::choose_holders;
+use super::journal::{self, Present};
 use super::records::{DeviceRecord, Record};
 use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, DeviceLayout, MIN_CAPACITY, Superblock, SuperblockError};
 use crate::device::{Device, DeviceHandle, signature};
 use crate::metadata::HolderCopy;
 use crate::raid::{GroupRecord, MemberStatus};
-use crate::types::{ApplianceId, ByteRange, ByteSize, DeviceId, DeviceNumber, IdSource};
+use crate::types::{ApplianceId, ByteSize, DeviceId, DeviceNumber, IdSource};
 
 /// What a device says of itself.
 #[derive(Debug, Clone)]
@@ -115,18 +114,16 @@ impl Appliance {
         };
         self.ledger.store.commit(vec![Record::Device(record)]).await?;
         self.admit_device(&handle, superblock);
-        self.renew_holders().await?;
+        self.ledger.renew_holders().await?;
         Ok(number)
     }
 
     pub(super) fn admit_device(&self, handle: &Arc<DeviceHandle>, superblock: Superblock) {
-        let mut superblocks = self
-            .ledger
-            .superblocks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        superblocks.insert(handle.id(), superblock);
-        self.devices.borrow_mut().insert(handle.id(), Arc::clone(handle));
+        let present = Present {
+            handle: Arc::clone(handle),
+            superblock,
+        };
+        self.ledger.present().insert(handle.id(), present);
     }
 
     /// Every device that the appliance knows.
@@ -136,11 +133,11 @@ impl Appliance {
             .store
             .read(|truth| truth.devices.values().cloned().collect())
             .await;
-        let present = self.devices.borrow();
+        let present = self.ledger.present();
         records
             .into_iter()
             .map(|record| {
-                let handle = present.get(&record.id);
+                let handle = present.get(&record.id).map(|present| &present.handle);
                 DeviceState {
                     present: handle.is_some(),
                     failure: handle.and_then(|handle| handle.failure().map(str::to_owned)),
@@ -163,43 +160,16 @@ impl Appliance {
         let handle = Arc::new(DeviceHandle::new(found.device, device));
         let number = found.number;
         let serves = self
-            .devices
-            .borrow()
-            .get(&found.device)
+            .ledger
+            .device(found.device)
             .is_some_and(|known| known.failure().is_none());
         if serves {
             return Err(VerbError::DeviceServes(number));
         }
         self.admit_device(&handle, found.clone());
         self.rejoin(&handle, &found).await?;
-        self.renew_holders().await?;
+        self.ledger.renew_holders().await?;
         Ok(number)
-    }
-
-    /// Lets devices that are there take the places of metadata holders that are not.
-    pub(super) async fn renew_holders(&self) -> Result<(), VerbError> {
-        let named = self.ledger.store.holders().await;
-        let there: Vec<(Arc<DeviceHandle>, ByteRange)> = {
-            let devices = self.devices.borrow();
-            let superblocks = self
-                .ledger
-                .superblocks
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let good = devices.values().filter(|device| device.failure().is_none());
-            good.filter_map(|device| {
-                Some((Arc::clone(device), superblocks.get(&device.id())?.layout.metadata))
-            })
-            .collect()
-        };
-        let chosen = choose_holders(there, &named);
-        let unchanged =
-            chosen.len() == named.len() && chosen.iter().all(|(device, _)| named.contains(&device.id()));
-        if unchanged {
-            Ok(())
-        } else {
-            Ok(self.ledger.store.take_holders(chosen, false).await?)
-        }
     }
 
     /// Has a device that is there again join its group, where its past allows it.

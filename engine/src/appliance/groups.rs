@@ -218,11 +218,10 @@ impl Appliance {
     }
 
     pub(super) fn member_devices(&self, record: &GroupRecord) -> Vec<Option<Arc<DeviceHandle>>> {
-        let devices = self.devices.borrow();
         record
             .members
             .iter()
-            .map(|member| devices.get(&member.device).cloned())
+            .map(|member| self.ledger.device(member.device))
             .collect()
     }
 
@@ -262,7 +261,7 @@ impl Appliance {
                 group,
             });
         }
-        let device = self.devices.borrow().get(&record.id).cloned();
+        let device = self.ledger.device(record.id);
         let device = device
             .filter(|device| device.failure().is_none())
             .ok_or(VerbError::DeviceAbsent(number))?;
@@ -316,7 +315,7 @@ impl Appliance {
             .await
             .map_err(|error| IoError::Device(error.0))?;
         group.join(member, device).await?;
-        self.renew_holders().await
+        Ok(self.ledger.renew_holders().await?)
     }
 
     /// Deletes a group that no volume uses; its devices are free afterwards.

@@ -5,20 +5,28 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::records::{Record, Truth};
 use crate::device::DeviceHandle;
 use crate::device::superblock::{self, MemberLabel, Superblock};
-use crate::metadata::Store;
+use crate::metadata::store::MAX_HOLDERS;
+use crate::metadata::{Store, StoreError};
 use crate::raid::GroupRecord;
 use crate::raid::membership::{Journal, JournalError};
-use crate::types::{DeviceId, IdSource};
+use crate::types::{ByteRange, DeviceId, IdSource};
 
-/// The metadata and the superblocks of the devices that are there.
+/// A device that is there, and what its superblock says.
+#[derive(Clone)]
+pub(super) struct Present {
+    pub(super) handle: Arc<DeviceHandle>,
+    pub(super) superblock: Superblock,
+}
+
+/// The metadata, and the devices that are there.
 pub(super) struct Ledger {
     pub(super) store: Store<Truth>,
-    pub(super) superblocks: Mutex<BTreeMap<DeviceId, Superblock>>,
+    pub(super) present: Mutex<BTreeMap<DeviceId, Present>>,
     pub(super) ids: IdSource,
 }
 
@@ -46,10 +54,9 @@ impl Ledger {
         label: Option<MemberLabel>,
     ) -> Result<(), JournalError> {
         let next = {
-            let mut superblocks = self.superblocks.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = superblocks
-                .get_mut(&device.id())
-                .ok_or_else(|| JournalError("device without superblock".into()))?;
+            let mut present = self.present();
+            let known = present.get_mut(&device.id()).map(|known| &mut known.superblock);
+            let known = known.ok_or_else(|| JournalError("device without superblock".into()))?;
             known.sequence += 1;
             known.member = label;
             known.clone()
@@ -58,6 +65,50 @@ impl Ledger {
             .await
             .map_err(|error| JournalError(error.to_string()))
     }
+
+    pub(super) fn present(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Present>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A device that is there.
+    pub(super) fn device(&self, id: DeviceId) -> Option<Arc<DeviceHandle>> {
+        self.present().get(&id).map(|present| Arc::clone(&present.handle))
+    }
+
+    /// Lets devices that are there take the places of metadata holders that are not.
+    pub(super) async fn renew_holders(&self) -> Result<(), StoreError> {
+        let named = self.store.holders().await;
+        let there = self
+            .present()
+            .values()
+            .filter(|present| present.handle.failure().is_none())
+            .cloned()
+            .collect();
+        let chosen = choose_holders(there, &named);
+        let unchanged =
+            chosen.len() == named.len() && chosen.iter().all(|(device, _)| named.contains(&device.id()));
+        if unchanged {
+            Ok(())
+        } else {
+            self.store.take_holders(chosen, false).await
+        }
+    }
+}
+
+/// Up to [`MAX_HOLDERS`] devices with their metadata areas, those first that hold the metadata already; an odd number
+/// where more than two.
+pub(super) fn choose_holders(there: Vec<Present>, named: &[DeviceId]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
+    let (mut all, others): (Vec<_>, Vec<_>) = there
+        .into_iter()
+        .partition(|present| named.contains(&present.handle.id()));
+    all.extend(others);
+    all.truncate(MAX_HOLDERS);
+    if all.len() > 2 && all.len().is_multiple_of(2) {
+        all.pop();
+    }
+    all.into_iter()
+        .map(|present| (present.handle, present.superblock.layout.metadata))
+        .collect()
 }
 
 /// A group's record as it stands in a superblock.
@@ -78,6 +129,10 @@ impl Journal for Ledger {
         Box::pin(async move {
             let commit = self.store.commit(vec![Record::Group(record.clone())]).await;
             commit.map_err(|error| JournalError(error.to_string()))?;
+            // A member that failed may have been a holder: the next failure must find enough of them.
+            if let Err(error) = self.renew_holders().await {
+                tracing::warn!(%error, "metadata holders could not be renewed");
+            }
             for device in members {
                 // A survivor that fails here has closed its latch: the group sees that and takes it out as well.
                 let _ = self.label(device, record).await;

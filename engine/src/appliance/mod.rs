@@ -19,10 +19,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::device::DeviceHandle;
 use crate::logical_device::{Allocators, Numbering};
 use crate::raid::Group;
-use crate::types::{ApplianceId, DeviceId, GroupNumber, IdSource, VolumeNumber};
+use crate::types::{ApplianceId, GroupNumber, IdSource, VolumeNumber};
 use crate::volume::Volume;
 use journal::Ledger;
 use tend::Tending;
@@ -56,7 +55,6 @@ pub struct Appliance {
     id: ApplianceId,
     ids: IdSource,
     ledger: Arc<Ledger>,
-    devices: RefCell<BTreeMap<DeviceId, Arc<DeviceHandle>>>,
     groups: RefCell<BTreeMap<GroupNumber, GroupSlot>>,
     volumes: RefCell<BTreeMap<VolumeNumber, Arc<Volume>>>,
     /// Held by the verb that runs.

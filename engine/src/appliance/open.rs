@@ -12,21 +12,18 @@ use std::sync::{Arc, Mutex};
 
 use super::devices::{descends, label_new};
 use super::error::VerbError;
-use super::journal::{self, Ledger};
+use super::journal::{self, Ledger, Present, choose_holders};
 use super::records::{DeviceRecord, GroupSlices, Record, Truth, VolumeTruth};
 use super::{Appliance, GroupSlot, Working};
-use crate::device::superblock::{self, Superblock, SuperblockError};
+use crate::device::superblock::{self, SuperblockError};
 use crate::device::{Device, DeviceHandle};
 use crate::logical_device::{Allocator, SliceLength, SliceState, Slices};
 use crate::map::VolumeMap;
-use crate::metadata::store::MAX_HOLDERS;
 use crate::metadata::{Elected, HolderCopy, Store, StoreError, elect};
 use crate::planted::{self, Planted};
 use crate::raid::membership::Journal;
 use crate::raid::{Group, GroupRecord, MemberStatus};
-use crate::types::{
-    ApplianceId, ByteRange, DeviceId, DeviceNumber, EmulationType, GroupNumber, IdSource, VolumeNumber,
-};
+use crate::types::{ApplianceId, DeviceId, DeviceNumber, EmulationType, GroupNumber, IdSource, VolumeNumber};
 
 /// Owner of slices that could not be cleared: no volume has this number.
 const NOBODY: VolumeNumber = VolumeNumber(u32::MAX);
@@ -67,12 +64,6 @@ pub struct WaitingGroup {
     pub missing: Vec<DeviceId>,
 }
 
-/// A device that was found at a start.
-struct Found {
-    handle: Arc<DeviceHandle>,
-    superblock: Superblock,
-}
-
 impl Appliance {
     /// Starts a new appliance on these devices. With `force` whatever they hold is given up.
     pub async fn create(
@@ -101,29 +92,24 @@ impl Appliance {
         store.commit(records).await?;
         let found = labelled
             .into_iter()
-            .map(|(handle, superblock)| Found { handle, superblock });
+            .map(|(handle, superblock)| Present { handle, superblock });
         Ok(Self::assemble(id, ids, store, found.collect()))
     }
 
-    fn assemble(id: ApplianceId, ids: IdSource, store: Store<Truth>, found: Vec<Found>) -> Self {
-        let devices = found
-            .iter()
-            .map(|found| (found.handle.id(), Arc::clone(&found.handle)))
-            .collect();
-        let superblocks = found
+    fn assemble(id: ApplianceId, ids: IdSource, store: Store<Truth>, found: Vec<Present>) -> Self {
+        let present = found
             .into_iter()
-            .map(|found| (found.handle.id(), found.superblock))
+            .map(|found| (found.handle.id(), found))
             .collect();
         let ledger = Ledger {
             store,
-            superblocks: Mutex::new(superblocks),
+            present: Mutex::new(present),
             ids: ids.clone(),
         };
         Self {
             id,
             ids,
             ledger: Arc::new(ledger),
-            devices: RefCell::new(devices),
             groups: RefCell::new(BTreeMap::new()),
             volumes: RefCell::new(BTreeMap::new()),
             working: tokio::sync::Mutex::new(Working::default()),
@@ -168,7 +154,7 @@ impl Appliance {
         let may_write = elected.quorum || forced || (elected.diverged.is_empty() && every_group_starts);
         let taken = if may_write {
             store
-                .take_holders(choose_holders(areas(&found), &elected.named), forced)
+                .take_holders(choose_holders(found.clone(), &elected.named), forced)
                 .await
         } else {
             Err(StoreError::NotTaken)
@@ -313,14 +299,8 @@ impl Appliance {
 
     /// Members that are there but out begin to get what they missed.
     async fn rejoin_all(&self) {
-        let handles: Vec<Arc<DeviceHandle>> = self.devices.borrow().values().cloned().collect();
-        for handle in handles {
-            let superblock = self
-                .ledger
-                .superblocks
-                .lock()
-                .ok()
-                .and_then(|known| known.get(&handle.id()).cloned());
+        let present: Vec<Present> = self.ledger.present().values().cloned().collect();
+        for Present { handle, superblock } in present {
             let out = self.groups.borrow().values().any(|slot| match slot {
                 GroupSlot::Serving { group, .. } => {
                     let record = group.record();
@@ -330,9 +310,7 @@ impl Appliance {
                 }
                 GroupSlot::Waiting(_) => false,
             });
-            if let (true, Some(superblock)) = (out, superblock)
-                && let Err(error) = self.rejoin(&handle, &superblock).await
-            {
+            if out && let Err(error) = self.rejoin(&handle, &superblock).await {
                 tracing::warn!(device = %superblock.number, %error, "member cannot be taken in again");
             }
         }
@@ -368,14 +346,14 @@ fn with_free(mut owned: Vec<SliceState>, total: u32) -> Vec<SliceState> {
 }
 
 /// Reads the superblocks; devices without one are left alone.
-async fn find(devices: Vec<Arc<dyn Device>>) -> Result<Vec<Found>, SuperblockError> {
+async fn find(devices: Vec<Arc<dyn Device>>) -> Result<Vec<Present>, SuperblockError> {
     let mut found = Vec::new();
     for device in devices {
         let probe = DeviceHandle::new(DeviceId(uuid::Uuid::nil()), Arc::clone(&device));
         match superblock::read(&probe).await {
             Ok(Some(superblock)) => {
                 let handle = Arc::new(DeviceHandle::new(superblock.device, device));
-                found.push(Found { handle, superblock });
+                found.push(Present { handle, superblock });
             }
             Ok(None) => {}
             Err(SuperblockError::Device(error)) => tracing::warn!(%error, "a device cannot be read"),
@@ -383,30 +361,6 @@ async fn find(devices: Vec<Arc<dyn Device>>) -> Result<Vec<Found>, SuperblockErr
         }
     }
     Ok(found)
-}
-
-/// The devices with their metadata areas.
-fn areas(found: &[Found]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
-    found
-        .iter()
-        .map(|found| (Arc::clone(&found.handle), found.superblock.layout.metadata))
-        .collect()
-}
-
-/// Up to [`MAX_HOLDERS`] devices, those first that hold the metadata already; an odd number where more than two.
-pub(super) fn choose_holders(
-    there: Vec<(Arc<DeviceHandle>, ByteRange)>,
-    named: &[DeviceId],
-) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
-    let (mut all, others): (Vec<_>, Vec<_>) = there
-        .into_iter()
-        .partition(|(device, _)| named.contains(&device.id()));
-    all.extend(others);
-    all.truncate(MAX_HOLDERS);
-    if all.len() > 2 && all.len().is_multiple_of(2) {
-        all.pop();
-    }
-    all
 }
 
 /// What becomes of a group at a start.
@@ -418,7 +372,7 @@ enum Start {
 
 async fn decide(
     store: &Store<Truth>,
-    found: &[Found],
+    found: &[Present],
     elected: &Elected,
     options: &OpenOptions,
     ids: &IdSource,
@@ -432,7 +386,7 @@ async fn decide(
 
 fn decide_group(
     stored: GroupRecord,
-    found: &[Found],
+    found: &[Present],
     elected: &Elected,
     options: &OpenOptions,
     ids: &IdSource,

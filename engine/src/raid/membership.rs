@@ -236,7 +236,7 @@ impl Group {
 
     /// Puts another device in a member's place; `join` must follow. The old device's content counts no more.
     pub async fn replace(&self, member: usize, with: super::MemberRecord) -> Result<(), IoError> {
-        let _one_change = self.change.lock().await;
+        let one_change = self.change.lock().await;
         self.check_running()?;
         let members = self.members.load_full();
         let mut next = Members::clone(&members);
@@ -258,6 +258,7 @@ impl Group {
         let next = Arc::new(next);
         self.members.store(Arc::clone(&next));
         self.make_durable(&next).await?;
+        drop(one_change);
         // Nothing may reach the old device any more: it may become part of something else.
         let whole = ByteRange::between(0, self.layout.capacity());
         drop(self.lock.claim(whole, Mode::Exclusive).await);
