@@ -13,7 +13,7 @@ pub(crate) const FOUND: i32 = 101;
 /// Seeds of a sweep unless `SEEDS` says otherwise.
 const SEEDS: u64 = 500;
 /// Within so many seeds a planted bug must be found.
-const SEEDS_FOR_A_BUG: u64 = 300;
+const SEEDS_FOR_A_BUG: usize = 300;
 /// Seeds that are run twice to compare their traces.
 const SEEDS_TWICE: u64 = 20;
 
@@ -158,15 +158,20 @@ fn keeps_every_promise(program: Program) -> Tally {
 
 /// Every order in which the members of mirrors of two and three are missing over some restarts, each with a seed of
 /// its own.
+fn absences(program: Program) -> impl Iterator<Item = Case> {
+    let orders = |copies| (0..Absences::orders(copies)).map(move |order| Absences { copies, order });
+    let all = [2, 3].into_iter().flat_map(orders);
+    seeds(program, u64::MAX >> 1)
+        .zip(all)
+        .map(|(case, absences)| Case {
+            absences: Some(absences),
+            ..case
+        })
+}
+
 fn survives_absences(program: Program) -> Tally {
     let mut tally = Tally::default();
-    let orders = |copies| (0..Absences::orders(copies)).map(move |order| Absences { copies, order });
-    let cases = seeds(program, u64::MAX >> 1).zip([2, 3].into_iter().flat_map(orders));
-    let cases = cases.map(|(case, absences)| Case {
-        absences: Some(absences),
-        ..case
-    });
-    each(cases, |case, output| {
+    each(absences(program), |case, output| {
         tally.note(output.status.success(), || case.report(&output));
         true
     });
@@ -194,7 +199,12 @@ fn repeats(program: Program) -> Tally {
 fn finds_planted_bugs(program: Program) -> Tally {
     let mut tally = Tally::default();
     for &bug in program.planted() {
-        let cases = seeds(program, SEEDS_FOR_A_BUG).map(|case| Case {
+        let cases: Box<dyn Iterator<Item = Case>> = match bug {
+            // Shows only where members are missing in turn.
+            Planted::NewestPresentWins => Box::new(absences(program)),
+            _ => Box::new(seeds(program, u64::MAX >> 1)),
+        };
+        let cases = cases.take(SEEDS_FOR_A_BUG).map(|case| Case {
             plant: Some(bug),
             ..case
         });
