@@ -1,32 +1,49 @@
-//! Bugs that the simulation plants on purpose, to prove that it would find them. Outside the simulation none exists,
-//! and the checks compile to nothing.
+//! Bugs planted on purpose, to show that the simulation finds their kind.
+//!
+//! Invariant: without the feature `sim` [`is`] is the constant `false`, and the planted branches are compiled away.
 
-/// A bug that can be planted.
+/// A bug that the simulation must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
-    /// A host's FLUSH is answered without flushing the devices.
+    /// Answer a flush before the devices have flushed.
     AckBeforeFlush,
-    /// The write intent is cleared as soon as the write is acknowledged.
+    /// Clear the write-intent entry when the write is acknowledged, not when it is flushed everywhere (R2).
     ClearIntentAtAck,
-    /// A group starts from whatever member is present, however old.
+    /// Start from the newest metadata among the devices present, whoever is missing (R6).
     NewestPresentWins,
-    /// A member that returns is taken as equal without copying what it missed.
+    /// Take a member that returns as in sync (R2, R3).
     SkipResync,
-    /// Freed space keeps its content for the next owner.
+    /// Hand out freed space with its former owner's content (R12).
     ReuseFreedUncleared,
 }
 
-/// Whether this bug is planted in this run.
-#[cfg(not(feature = "sim"))]
-#[inline(always)]
-pub fn is(_bug: Planted) -> bool {
-    false
+impl Planted {
+    pub const ALL: [Self; 5] = [
+        Self::AckBeforeFlush,
+        Self::ClearIntentAtAck,
+        Self::NewestPresentWins,
+        Self::SkipResync,
+        Self::ReuseFreedUncleared,
+    ];
+
+    /// The bug of this name, spelled as the variant.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bug| format!("{bug:?}") == name)
+    }
 }
 
-/// Whether this bug is planted in this run: its name is in the environment variable `PLANT`.
-#[cfg(feature = "sim")]
+/// Whether this bug is planted in the running process: only in a simulation, by `PLANT=<name>` in its environment.
+#[inline]
 pub fn is(bug: Planted) -> bool {
-    static PLANT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    let name = PLANT.get_or_init(|| std::env::var("PLANT").unwrap_or_default());
-    !name.is_empty() && *name == format!("{bug:?}")
+    #[cfg(feature = "sim")]
+    {
+        use std::sync::OnceLock;
+        static CHOSEN: OnceLock<Option<Planted>> = OnceLock::new();
+        *CHOSEN.get_or_init(|| std::env::var("PLANT").ok().as_deref().and_then(Planted::named)) == Some(bug)
+    }
+    #[cfg(not(feature = "sim"))]
+    {
+        let _ = bug;
+        false
+    }
 }

@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn stopping_drops_the_tasks_that_outlive_their_grace() {
         let plane = DataPlane::start(1).unwrap();
-        let endless = plane.run_on(0, || std::future::pending::<()>());
+        let endless = plane.run_on(0, std::future::pending::<()>);
         plane.stop(Duration::from_millis(1));
         assert_eq!(block_on(endless), Err(Stopped));
     }

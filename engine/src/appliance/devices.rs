@@ -7,7 +7,7 @@ use super::journal;
 use super::records::{DeviceRecord, Record};
 use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, DeviceLayout, MIN_CAPACITY, Superblock, SuperblockError};
-use crate::device::{Device, DeviceHandle};
+use crate::device::{Device, DeviceHandle, signature};
 use crate::metadata::HolderCopy;
 use crate::raid::{GroupRecord, MemberStatus};
 use crate::types::{ApplianceId, ByteSize, DeviceId, DeviceNumber, IdSource};
@@ -63,7 +63,7 @@ pub(super) async fn label_new(
         capacity: ByteSize(info.capacity),
         needed: ByteSize(MIN_CAPACITY),
     })?;
-    let handle = Arc::new(DeviceHandle::new(DeviceId::random(ids), device));
+    let handle = Arc::new(DeviceHandle::new(DeviceId::random(ids), Arc::clone(&device)));
     match superblock::read(&handle).await {
         Ok(Some(found)) if !force && found.appliance == appliance => {
             return Err(VerbError::DeviceKnown(found.number));
@@ -72,7 +72,15 @@ pub(super) async fn label_new(
         Err(error) if !force => return Err(error.into()),
         _ => {}
     }
-    superblock::erase(&handle).await?;
+    let foreign = if force {
+        Vec::new()
+    } else {
+        signature::examine(&*device).await?
+    };
+    if !foreign.is_empty() {
+        return Err(VerbError::ForeignContent(foreign));
+    }
+    signature::erase(&*device).await?;
     handle.zero(layout.metadata, false).await?;
     let superblock = Superblock {
         device: handle.id(),

@@ -1,6 +1,7 @@
 //! Why a verb was refused. Nothing was changed.
 
 use crate::device::DeviceError;
+use crate::device::signature::Signature;
 use crate::device::superblock::SuperblockError;
 use crate::io::IoError;
 use crate::logical_device::numbering::NumberingError;
@@ -16,6 +17,8 @@ pub enum VerbError {
     DeviceTooSmall { capacity: ByteSize, needed: ByteSize },
     #[error("the device belongs to another appliance, {0}; add it with force to give its content up")]
     ForeignAppliance(ApplianceId),
+    #[error("the device holds {}; add it with force to give that up", listed(.0))]
+    ForeignContent(Vec<Signature>),
     #[error("the device is device {0} of this appliance already")]
     DeviceKnown(DeviceNumber),
     #[error("there is no device {0}")]
@@ -77,4 +80,12 @@ pub enum VerbError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Io(#[from] IoError),
+}
+
+fn listed(signatures: &[Signature]) -> String {
+    signatures
+        .iter()
+        .map(Signature::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -33,6 +33,8 @@ pub struct OpenOptions {
     pub force: bool,
     /// After a divergence: this device's copy counts.
     pub prefer: Option<DeviceId>,
+    /// Start nothing and write nothing: only what the metadata says can be asked for.
+    pub look_only: bool,
 }
 
 /// Why an appliance could not be opened.
@@ -146,6 +148,15 @@ impl Appliance {
         let elected = elect::elect(&copies, options.prefer).ok_or(OpenError::NoMetadata)?;
         let store = Store::<Truth>::open(&copies, &elected, ids.clone()).await?;
         let starts = decide(&store, &found, &elected, options, &ids).await;
+        if options.look_only {
+            let waiting = starts
+                .into_iter()
+                .filter(|(_, start)| matches!(start, Start::Wait(_)))
+                .collect();
+            let appliance = Self::assemble(id, ids, store, found);
+            appliance.hold_back_all(waiting);
+            return Ok(appliance);
+        }
         let may_write = starts.values().any(|start| matches!(start, Start::Now(_))) || starts.is_empty();
         if may_write {
             let holders = choose_holders(&found, &elected.named);
@@ -176,6 +187,14 @@ impl Appliance {
         }
         self.rejoin_all().await;
         Ok(self)
+    }
+
+    fn hold_back_all(&self, starts: BTreeMap<GroupNumber, Start>) {
+        for (number, start) in starts {
+            if let Start::Wait(waiting) = start {
+                self.hold_back(number, waiting);
+            }
+        }
     }
 
     fn hold_back(&self, number: GroupNumber, waiting: WaitingGroup) {

@@ -151,7 +151,7 @@ fn one_of_two_devices_waits_until_the_other_comes_or_the_user_forces_it() {
                 &[1],
                 &OpenOptions {
                     force: true,
-                    prefer: None,
+                    ..OpenOptions::default()
                 },
             )
             .await;
@@ -191,7 +191,7 @@ fn a_survivor_starts_alone_and_the_one_left_behind_does_not() {
                 &[0],
                 &OpenOptions {
                     force: true,
-                    prefer: None,
+                    ..OpenOptions::default()
                 },
             )
             .await;

@@ -21,6 +21,7 @@ mod local;
 #[cfg(test)]
 pub(crate) mod memory;
 mod operation;
+pub mod remote;
 pub mod ring;
 pub mod signature;
 pub mod slots;

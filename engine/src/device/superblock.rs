@@ -140,20 +140,6 @@ pub async fn write(device: &DeviceHandle, superblock: &Superblock) -> Result<(),
     device.write(superblock.layout.copy_b, copy, true).await
 }
 
-/// Clears every trace that identifies the device: its superblocks, and what other programs look for in the first and
-/// last MiB.
-pub async fn erase(device: &DeviceHandle) -> Result<(), DeviceError> {
-    let capacity = device.info().capacity;
-    let block = u64::from(device.info().block);
-    let edge = (1 << 20).min(capacity - capacity % block);
-    let capacity = capacity - capacity % block;
-    device.zero(ByteRange::between(0, edge), false).await?;
-    device
-        .zero(ByteRange::between(capacity - edge, capacity), false)
-        .await?;
-    device.flush().await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

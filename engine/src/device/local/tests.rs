@@ -346,11 +346,11 @@ fn run(command: &str, arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A mounted file system of one MiB in memory, or nothing where this user may not mount.
-struct SmallMemory(TempDir);
+/// A small mounted file system, or nothing where this user may not mount.
+struct Mount(TempDir);
 
-impl SmallMemory {
-    fn mount() -> Option<Self> {
+impl Mount {
+    fn memory() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         run(
             "mount",
@@ -358,40 +358,47 @@ impl SmallMemory {
         )?;
         Some(Self(folder))
     }
+
+    fn disk() -> Option<Self> {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let image = folder.path().join("image");
+        std::fs::File::create(&image).unwrap().set_len(8 * MIB).unwrap();
+        run("mkfs.ext4", &["-q", image.to_str()?])?;
+        run("mount", &["-o", "loop", image.to_str()?, folder.path().to_str()?])?;
+        Some(Self(folder))
+    }
 }
 
-impl Drop for SmallMemory {
+impl Drop for Mount {
     fn drop(&mut self) {
         run("umount", &[self.0.path().to_str().unwrap()]);
     }
 }
 
 #[test]
-fn a_full_file_system_answers_no_space() {
-    let Some(memory) = SmallMemory::mount() else {
-        eprintln!("skipped: this user may not mount");
-        return;
-    };
-    let device = file::create(&memory.0.path().join("device"), 4 * MIB, &OpenOptions::default()).unwrap();
-    on_data_thread(async {
-        let answer = write(&device, 0, pattern(2 << 20, 1).into_slice(), false).await;
-        assert_eq!(answer.result, Err(DeviceError::NoSpace));
-        let range = ByteRange::new(0, 2 * MIB).unwrap();
-        assert_eq!(
-            start(&device, Request::Zero { range, unmap: false }).await.result,
-            Err(DeviceError::NoSpace)
-        );
-        assert_eq!(
-            start(&device, Request::Zero { range, unmap: true }).await.result,
-            Ok(())
-        );
-        assert_eq!(
-            write(&device, 0, pattern(4096, 1).into_slice(), false)
-                .await
-                .result,
-            Ok(())
-        );
-    });
+fn a_full_file_system_answers_no_space_until_some_is_given_back() {
+    for (mount, cache) in [
+        (Mount::memory as fn() -> Option<Mount>, CachePolicy::Buffered),
+        (Mount::disk, CachePolicy::Buffered),
+        (Mount::disk, CachePolicy::Direct),
+    ] {
+        let Some(mount) = mount() else {
+            eprintln!("skipped: this user may not mount");
+            return;
+        };
+        let device = file::create(&mount.0.path().join("device"), 64 * MIB, &options(cache)).unwrap();
+        on_data_thread(async {
+            let write = |at| write(&device, at, pattern(16 << 20, 1).into_slice(), false);
+            assert_eq!(write(0).await.result, Err(DeviceError::NoSpace));
+            let zero = |len, unmap| {
+                let range = ByteRange::new(0, len).unwrap();
+                start(&device, Request::Zero { range, unmap })
+            };
+            assert_eq!(zero(64 * MIB, false).await.result, Err(DeviceError::NoSpace));
+            assert_eq!(zero(64 * MIB, true).await.result, Ok(()));
+            assert_eq!(zero(MIB / 2, false).await.result, Ok(()));
+        });
+    }
 }
 
 /// A loop device over a file, or nothing where this user may not make one.

@@ -140,12 +140,14 @@ fn an_operation_that_is_not_answered_times_out_and_its_late_answer_is_forgotten(
 #[test]
 fn a_ring_that_ends_with_its_runtime_answers_and_the_next_one_gets_another() {
     let (from, to) = pipe().unwrap();
-    let unanswered = on_data_thread(async {
-        let unanswered = read(from, 4);
+    let mut unanswered = None;
+    on_data_thread(async {
+        unanswered = Some(read(from, 4));
         let_others_run().await;
-        unanswered
     });
-    let completion = unanswered.now_or_never().expect("completed by the ring's end");
+    let completion = unanswered
+        .and_then(Io::now_or_never)
+        .expect("completed by the ring's end");
     assert!(matches!(completion.result, Err(DeviceError::Gone(_))));
     assert_eq!(completion.buf.unwrap().len(), 4);
     drop(to);

@@ -117,7 +117,7 @@ impl Replies {
         } = reply;
         match answer {
             Answer::Done if self.mode == Mode::Extended => {
-                self.chunk(cookie, offset, wire::REPLY_NONE, true, 0)
+                self.chunk(cookie, offset, wire::REPLY_NONE, true, 0);
             }
             Answer::Done => self.simple(cookie, 0),
             Answer::Data { segments, .. } if self.mode == Mode::Simple => {
@@ -258,8 +258,10 @@ impl Replies {
     }
 
     fn piece(&mut self, piece: Piece) {
-        self.len += piece.len();
-        self.pieces.push_back(piece);
+        if piece.len() > 0 {
+            self.len += piece.len();
+            self.pieces.push_back(piece);
+        }
     }
 
     /// The next bytes to send, as slices.

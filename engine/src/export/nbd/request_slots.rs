@@ -153,7 +153,7 @@ mod tests {
     fn ended<F: Future<Output = u32>>(slots: &mut RequestSlots<F>) -> Vec<u32> {
         let mut outputs = Vec::new();
         slots.poll_woken(&Context::from_waker(StdWaker::noop()), |output| {
-            outputs.push(output)
+            outputs.push(output);
         });
         outputs
     }

@@ -326,12 +326,14 @@ impl RequestReader {
         Ok(None)
     }
 
+    /// A write's payload is taken to follow without its flag too: qemu 10 does not set it.
     fn payload_len(&self, header: &Header) -> u64 {
-        let follows = match self.mode {
-            Mode::Simple | Mode::Structured => header.kind == wire::CMD_WRITE,
-            Mode::Extended => header.flags & wire::CMD_FLAG_PAYLOAD_LEN != 0,
-        };
-        if follows { header.len } else { 0 }
+        let flagged = self.mode == Mode::Extended && header.flags & wire::CMD_FLAG_PAYLOAD_LEN != 0;
+        if flagged || header.kind == wire::CMD_WRITE {
+            header.len
+        } else {
+            0
+        }
     }
 
     fn announced(&self, header: &Header) -> Result<Announced, Refused> {
@@ -411,12 +413,6 @@ impl RequestReader {
         };
         if header.flags & !(wire::CMD_FLAG_FUA | payload) != 0 {
             return Err(UNKNOWN_FLAGS);
-        }
-        if header.flags & payload != payload {
-            return Err((
-                wire::EINVAL,
-                "a write needs the payload flag under extended headers",
-            ));
         }
         header.range(wire::ENOSPC)?;
         let len = self.payload_fits(header)?;

@@ -131,7 +131,7 @@ fn stored_slices_with_gaps_or_without_a_format_are_refused() {
     assert!(matches!(unformatted, Err(SliceError::Unformatted { .. })));
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Take {
         volume: u32,

@@ -1,0 +1,206 @@
+//! Those who ask for changes while hosts work: an operator of volumes and members, and bad luck.
+//!
+//! Invariant: what they do to members the [`atlas`] allows. A volume made here is used by nobody else until it is
+//! deleted or the next life begins.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::atlas;
+use super::client::Client;
+use super::device::SimDevice;
+use super::dice::{Dice, Stream};
+use super::ledger::Ledger;
+use super::shape::{Level, Shape};
+use super::stage::Stage;
+use super::world::{GroupHealth, OpenVolume, Verb, World, WorldError};
+use crate::export::Target as _;
+use crate::types::VolumeId;
+
+/// What everyone in a life shares.
+pub struct Scene<W> {
+    pub seed: u64,
+    /// Number of the life.
+    pub life: u32,
+    pub world: Rc<W>,
+    pub stage: Arc<Stage>,
+    pub disks: Rc<Vec<SimDevice>>,
+    pub shape: Rc<Shape>,
+    pub ledger: Rc<RefCell<Ledger>>,
+    /// Disks that were never used.
+    pub blank: Rc<RefCell<Vec<usize>>>,
+}
+
+impl<W> Clone for Scene<W> {
+    fn clone(&self) -> Self {
+        Self {
+            seed: self.seed,
+            life: self.life,
+            world: self.world.clone(),
+            stage: self.stage.clone(),
+            disks: self.disks.clone(),
+            shape: self.shape.clone(),
+            ledger: self.ledger.clone(),
+            blank: self.blank.clone(),
+        }
+    }
+}
+
+impl<W: World> Scene<W> {
+    /// A client number `number` of this life, attached to `volume`.
+    pub fn client(&self, volume: &OpenVolume<W::Target>, number: u32) -> Client<W::Target> {
+        let entry = self.ledger.borrow().get(volume.id);
+        let slices = volume.target.info().capacity / self.shape.slice + 1;
+        Client {
+            target: volume.target.clone(),
+            oracle: entry.oracle,
+            dice: Dice::new(self.seed, Stream::Client(self.life, number)),
+            stage: self.stage.clone(),
+            volume: entry.number,
+            hot: u64::from(self.life + entry.number) % slices * self.shape.slice,
+        }
+    }
+
+    fn groups(&self) -> Vec<(Level, GroupHealth)> {
+        let levels = self.shape.groups.iter().map(|group| group.level);
+        levels.zip(self.world.groups()).collect()
+    }
+
+    async fn manage(&self, verb: Verb) -> Result<Option<VolumeId>, WorldError> {
+        self.stage.trace(format_args!("{verb:?}"));
+        let answer = self.world.manage(verb).await;
+        self.stage.trace(format_args!("{verb:?} {answer:?}"));
+        answer
+    }
+
+    /// Bad luck: `faults` of them, spread over the life.
+    pub async fn hurt(self, faults: u64) {
+        let mut dice = Dice::new(self.seed, Stream::Nemesis(self.life));
+        for _ in 0..faults {
+            tokio::time::sleep(Duration::from_millis(dice.magnitude(9))).await;
+            let Some((group, disk, fault)) = atlas::draw(&self.groups(), &self.disks, &mut dice) else {
+                continue;
+            };
+            self.disks[disk].hurt(fault);
+            if dice.chance(50) {
+                tokio::time::sleep(Duration::from_millis(dice.magnitude(14))).await;
+                self.disks[disk].heal();
+                // Refused where nobody has noticed the fault yet.
+                let _ = self.manage(Verb::ReturnMember { group, disk }).await;
+            }
+        }
+    }
+
+    /// An operator: `verbs` changes, spread over the life.
+    pub async fn operate(self, verbs: u64) {
+        let mut dice = Dice::new(self.seed, Stream::Manager(self.life));
+        let mut own = Vec::new();
+        for turn in 0..verbs {
+            tokio::time::sleep(Duration::from_millis(dice.magnitude(7))).await;
+            match dice.below(10) {
+                0..4 => own.extend(self.create(&mut dice, u32::try_from(turn).expect("few")).await),
+                4..6 if !own.is_empty() => {
+                    let index = dice.index(own.len());
+                    self.delete(own.swap_remove(index)).await;
+                }
+                4..8 => self.expand(&mut dice).await,
+                _ => self.change_member(&mut dice).await,
+            }
+        }
+    }
+
+    /// Makes a volume and uses it a little.
+    async fn create(&self, dice: &mut Dice, turn: u32) -> Option<VolumeId> {
+        let groups = self.groups();
+        let group = dice.index(groups.len());
+        if !groups[group].1.serving {
+            return None;
+        }
+        let capacity = dice.between(1..=512) * 4096;
+        let verb = Verb::CreateVolume {
+            group,
+            capacity,
+            block: 4096,
+        };
+        self.ledger.borrow_mut().begin_create(group);
+        let id = match self.manage(verb).await {
+            Ok(id) => Some(id.expect("a volume that was made has an id")),
+            Err(WorldError::Unsupported | WorldError::NoSpace) => None,
+            Err(error) => panic!("{verb:?}: {error}"),
+        };
+        let volumes = self.world.volumes();
+        let found = id.map(|id| {
+            volumes
+                .iter()
+                .find(|v| v.id == id)
+                .expect("a volume that was made is there")
+        });
+        let made = found.map(|volume| (volume.id, volume.target.info().capacity));
+        self.ledger.borrow_mut().end_create(group, made);
+        let mut client = self.client(found?, 1 << 16 | turn);
+        client.verify().await;
+        client.run(dice.between(1..=10)).await;
+        id
+    }
+
+    async fn delete(&self, id: VolumeId) {
+        self.ledger.borrow_mut().begin_delete(id);
+        let verb = Verb::DeleteVolume(id);
+        match self.manage(verb).await {
+            Ok(_) => self.ledger.borrow_mut().end_delete(id),
+            Err(error) => panic!("{verb:?}: {error}"),
+        }
+    }
+
+    async fn expand(&self, dice: &mut Dice) {
+        let volumes = self.world.volumes();
+        if volumes.is_empty() {
+            return;
+        }
+        let volume = &volumes[dice.index(volumes.len())];
+        let capacity = volume.target.info().capacity.next_multiple_of(4096) + dice.between(1..=256) * 4096;
+        let verb = Verb::ExpandVolume {
+            volume: volume.id,
+            capacity,
+        };
+        match self.manage(verb).await {
+            Ok(_) => {
+                assert!(
+                    volume.target.info().capacity >= capacity,
+                    "{verb:?} changed nothing"
+                );
+                self.ledger.borrow_mut().grown(volume.id, capacity);
+            }
+            Err(WorldError::Unsupported | WorldError::NoSpace) => {}
+            Err(error) => panic!("{verb:?}: {error}"),
+        }
+    }
+
+    /// Takes a member out, brings one back or replaces one. A refusal is fine: the operator does not know all.
+    async fn change_member(&self, dice: &mut Dice) {
+        if !self.shape.faults {
+            return;
+        }
+        let groups = self.groups();
+        let group = dice.index(groups.len());
+        let (level, health) = &groups[group];
+        if health.members.is_empty() {
+            return;
+        }
+        let disk = dice.pick(&health.members);
+        let lost = !health.in_sync.contains(&disk);
+        let spare = self.blank.borrow().first().copied();
+        let verb = match spare {
+            _ if !lost && !atlas::may_hurt(*level, health, &self.disks, disk) => return,
+            Some(with) if dice.chance(40) => {
+                self.blank.borrow_mut().remove(0);
+                Verb::ReplaceMember { group, disk, with }
+            }
+            _ if lost => Verb::ReturnMember { group, disk },
+            _ => Verb::RemoveMember { group, disk },
+        };
+        let _ = self.manage(verb).await;
+    }
+}

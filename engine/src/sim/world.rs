@@ -1,0 +1,121 @@
+//! What the simulation drives: a program that makes volumes out of disks.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::device::SimDevice;
+use super::dice::Dice;
+use super::shape::Shape;
+use crate::export::Target;
+use crate::planted::Planted;
+use crate::types::{IdSource, VolumeId};
+
+/// Why a verb or a start was refused or failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WorldError {
+    /// A start: too many disks are missing (R6); nothing was changed.
+    #[error("waiting for members: {0}")]
+    Waiting(String),
+    /// This program has no such verb.
+    #[error("no such verb here")]
+    Unsupported,
+    /// The verb was refused for want of space; nothing was changed.
+    #[error("no space")]
+    NoSpace,
+    /// Anything else: a bug, unless the caller asked for nonsense.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A volume as a running program offers it.
+pub struct OpenVolume<T> {
+    pub id: VolumeId,
+    /// Index of its group in the shape.
+    pub group: usize,
+    pub target: Arc<T>,
+}
+
+/// How a group is, as the durable metadata says: nothing here may be ahead of what a restart would find (R11).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupHealth {
+    /// Its volumes can be read and written.
+    pub serving: bool,
+    /// Indexes of the disks that are members.
+    pub members: Vec<usize>,
+    /// Those of them that hold everything.
+    pub in_sync: Vec<usize>,
+}
+
+/// What a manager asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    CreateVolume {
+        group: usize,
+        capacity: u64,
+        block: u32,
+    },
+    DeleteVolume(VolumeId),
+    ExpandVolume {
+        volume: VolumeId,
+        capacity: u64,
+    },
+    /// Takes a member out of service; it stays a member, out of sync.
+    RemoveMember {
+        group: usize,
+        disk: usize,
+    },
+    /// Takes the disk of a member that is out of service back and brings it in sync.
+    ReturnMember {
+        group: usize,
+        disk: usize,
+    },
+    /// Makes `with`, a disk never used, a member in place of `disk`, and brings it in sync.
+    ReplaceMember {
+        group: usize,
+        disk: usize,
+        with: usize,
+    },
+}
+
+/// The program under test. All of it lives on one thread, in one paused runtime; dropping it, its futures and its
+/// tasks at any moment is a crash.
+pub trait World: Sized + 'static {
+    type Target: Target;
+
+    /// The planted bugs that this program can have.
+    const PLANTED: &'static [Planted];
+
+    /// A shape that this program can make.
+    fn shape(dice: &mut Dice) -> Shape;
+
+    /// One mirror of `copies` disks, for the orders of absence; `None` where the program has no metadata for it.
+    fn mirror(dice: &mut Dice, copies: usize) -> Option<Shape>;
+
+    /// Makes everything in `shape` on fresh disks, durably. `disks` are in the shape's order.
+    fn create(
+        disks: &[SimDevice],
+        ids: IdSource,
+        shape: &Shape,
+    ) -> impl Future<Output = Result<Self, WorldError>>;
+
+    /// Starts from the disks that are there, in the shape's order. Groups that cannot serve do not hinder others.
+    ///
+    /// # Errors
+    /// [`WorldError::Waiting`] where no group can serve for want of disks.
+    fn open(disks: &[Option<SimDevice>], ids: IdSource) -> impl Future<Output = Result<Self, WorldError>>;
+
+    /// The volumes of all groups that serve.
+    fn volumes(&self) -> Vec<OpenVolume<Self::Target>>;
+
+    /// In the shape's order.
+    fn groups(&self) -> Vec<GroupHealth>;
+
+    /// Answers when the verb's effect is durable; where a new volume was made, with its id.
+    fn manage(&self, verb: Verb) -> impl Future<Output = Result<Option<VolumeId>, WorldError>>;
+
+    /// Waits until nothing runs in the background: no resync, no clearing.
+    fn settle(&self) -> impl Future<Output = ()>;
+
+    /// Ends the program in order.
+    fn stop(&self) -> impl Future<Output = ()>;
+}
