@@ -296,6 +296,10 @@ fn half_open_connections_do_not_keep_the_server_from_stopping() {
 }
 
 fn create(dir: &Path, member_size: u64) -> Command {
+    create_sized(dir, member_size, 64 * MIB)
+}
+
+fn create_sized(dir: &Path, member_size: u64, size: u64) -> Command {
     let mut command = binaries::engine();
     command
         .arg("create")
@@ -306,7 +310,7 @@ fn create(dir: &Path, member_size: u64) -> Command {
         "--member-size",
         &member_size.to_string(),
         "--size",
-        &(64 * MIB).to_string(),
+        &size.to_string(),
     ]);
     command
 }
@@ -328,16 +332,16 @@ fn assert_refused(dir: &Path, member_size: u64, words: &[&str]) {
 #[test]
 fn a_device_that_is_too_small_is_refused_with_the_size_that_would_do() {
     let dir = folder(Store::Memory);
-    for member_size in [0, 4096, MIB] {
-        assert_refused(dir.path(), member_size, &["at least", "too small"]);
+    assert_refused(dir.path(), 0, &["at least", "too small", "is none"]);
+    for member_size in [4096, MIB] {
+        assert_refused(dir.path(), member_size, &["at least", "too small", "is needed"]);
     }
 }
 
 #[test]
 fn a_volume_that_does_not_fit_is_refused_with_what_is_missing() {
     let dir = folder(Store::Memory);
-    let mut too_large = create(dir.path(), 256 * MIB);
-    let said = run_refused(too_large.args(["--size", &(4096 * MIB).to_string()])).output();
+    let said = run_refused(&mut create_sized(dir.path(), 256 * MIB, 4096 * MIB)).output();
     assert!(said.contains("missing") || said.contains("short"), "{said}");
 }
 
