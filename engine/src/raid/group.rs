@@ -4,7 +4,7 @@
 //! that returned `Ok` has made everything acknowledged before it durable on every member in sync, together with the
 //! marks that say it was written.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -187,6 +187,12 @@ impl Group {
 
     pub fn record(&self) -> GroupRecord {
         self.members.load().record.clone()
+    }
+
+    /// Whether a restart would find the record that is served.
+    pub fn membership_is_durable(&self) -> bool {
+        let generation = self.members.load().record.membership.generation;
+        self.durable_generation.load(Ordering::Acquire) >= generation
     }
 
     /// How each member takes part, in the record's order.

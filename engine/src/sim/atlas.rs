@@ -1,6 +1,7 @@
 //! The fault atlas: what may be hurt now, so that a failing run is always a bug.
 //!
-//! Invariants: of every group at least one member is in sync, present and intact at any time. A group without
+//! Invariants: of every group at least one member is in sync, present and intact at any time. A disk is hurt only when
+//! the program has dealt with the one hurt before, so that most holders of its metadata are well (R6). A group without
 //! redundancy is never hurt; disks may only be missing at a start.
 
 use super::device::SimDevice;
@@ -9,7 +10,21 @@ use super::fault::Fault;
 use super::shape::Level;
 use super::world::GroupHealth;
 
-/// Whether `disk`, of a group in this state, may be hurt or taken away.
+/// Whether the program still relies on a disk that fails it.
+pub fn unnoticed(groups: &[(Level, GroupHealth)], disks: &[SimDevice]) -> bool {
+    let relied_on = |disk: &SimDevice| {
+        groups
+            .iter()
+            .any(|(_, group)| group.in_sync.contains(&disk.index()))
+    };
+    for disk in disks.iter().filter(|disk| !relied_on(disk)) {
+        disk.noticed();
+    }
+    let settled = groups.iter().all(|(_, group)| group.settled || !group.serving);
+    !settled || disks.iter().any(|disk| disk.fails() && relied_on(disk))
+}
+
+/// Whether `disk`, of a group in this state, may be hurt.
 pub fn may_hurt(level: Level, group: &GroupHealth, disks: &[SimDevice], disk: usize) -> bool {
     let spared = |&&member: &&usize| member != disk && disks[member].intact();
     level == Level::Mirror && group.serving && group.in_sync.iter().filter(spared).count() > 0
@@ -21,28 +36,20 @@ pub fn may_be_absent(needed: &[usize], disks: &[SimDevice], disk: usize) -> bool
     !disks[disk].intact() || needed.iter().all(|&member| disks[member].intact())
 }
 
-/// A fault for one member of one of the groups; `None` where none may be hurt.
-pub fn draw(
-    groups: &[(Level, GroupHealth)],
-    disks: &[SimDevice],
-    dice: &mut Dice,
-) -> Option<(usize, usize, Fault)> {
-    let mut choices = Vec::new();
-    for (number, (level, group)) in groups.iter().enumerate() {
-        for &member in &group.members {
-            if !group.in_sync.contains(&member) {
-                disks[member].noticed();
-            }
-            if may_hurt(*level, group, disks, member) {
-                choices.push((number, member));
-            }
-        }
-    }
-    if choices.is_empty() {
+/// A fault for one member of one of the groups: the disk and what happens to it. `None` where none may be hurt.
+pub fn draw(groups: &[(Level, GroupHealth)], disks: &[SimDevice], dice: &mut Dice) -> Option<(usize, Fault)> {
+    if unnoticed(groups, disks) {
         return None;
     }
-    let (group, member) = dice.pick(&choices);
-    Some((group, member, draw_fault(dice)))
+    let hurtable = |(level, group): &(Level, GroupHealth)| {
+        let members = group.members.iter().copied();
+        members
+            .filter(|&disk| may_hurt(*level, group, disks, disk))
+            .collect::<Vec<_>>()
+    };
+    let choices: Vec<usize> = groups.iter().flat_map(hurtable).collect();
+    let fault = draw_fault(dice);
+    (!choices.is_empty()).then(|| (dice.pick(&choices), fault))
 }
 
 fn draw_fault(dice: &mut Dice) -> Fault {

@@ -78,6 +78,11 @@ impl SimDevice {
         self.0.lock().faults.intact()
     }
 
+    /// Whether operations fail or hang, or have failed unnoticed; bad sectors are no failure.
+    pub fn fails(&self) -> bool {
+        self.0.lock().faults.failing()
+    }
+
     /// Whether it answers at all.
     pub fn answers(&self) -> bool {
         let state = self.0.lock();

@@ -51,9 +51,13 @@ pub(super) struct Faults {
 
 impl Faults {
     pub(super) fn intact(&self) -> bool {
-        let counted = self.write_errors + self.flush_errors + self.lost_writes + self.misdirected_writes;
-        let marked = !self.bad.is_empty() || !self.scars.is_empty();
-        !self.dead && !self.stalled && !self.full && !self.suspect && counted == 0 && !marked
+        let silent = self.lost_writes + self.misdirected_writes;
+        !self.failing() && silent == 0 && self.bad.is_empty() && self.scars.is_empty()
+    }
+
+    pub(super) fn failing(&self) -> bool {
+        let counted = self.write_errors + self.flush_errors;
+        self.dead || self.stalled || self.full || self.suspect || counted > 0
     }
 
     /// Ends what is not written on the medium.

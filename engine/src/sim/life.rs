@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::atlas;
 use super::device::SimDevice;
+use super::fault::Fault;
 use super::manager::Scene;
-use super::shape::Level;
 use super::stage::Stage;
 use super::world::{OpenVolume, World};
 use crate::device::slots;
@@ -76,12 +76,12 @@ impl<W: World> Scene<W> {
         if plan.is_last {
             self.world.settle().await;
             if self.shape.faults || self.shape.absences {
-                self.leave_one_member_each();
+                self.leave_one_member_each().await;
+                self.verify(1 << 18).await;
             }
-            self.verify(1 << 18).await;
         }
         if plan.stop {
-            self.world.stop().await;
+            self.stop().await;
         }
     }
 
@@ -91,20 +91,45 @@ impl<W: World> Scene<W> {
         }
     }
 
-    /// Every member that is in sync must be able to serve alone.
-    fn leave_one_member_each(&self) {
-        for (shape, health) in self.shape.groups.iter().zip(self.world.groups()) {
-            let intact = |disk: &&usize| self.disks[**disk].intact();
-            let able: Vec<usize> = health.in_sync.iter().filter(intact).copied().collect();
-            if shape.level != Level::Mirror || able.is_empty() {
-                continue;
-            }
-            let survivor = self.stage.dice(|dice| dice.pick(&able));
-            for &disk in &health.members {
-                if disk != survivor && atlas::may_hurt(shape.level, &health, &self.disks, disk) {
-                    self.disks[disk].hurt(super::fault::Fault::Death);
+    /// Takes members away, one after the other, while their groups still have one that is intact.
+    async fn leave_one_member_each(&self) {
+        for number in 0..self.shape.groups.len() {
+            loop {
+                self.flush_all().await;
+                let groups = self.groups();
+                let (level, health) = &groups[number];
+                let may_go = |disk: &&usize| atlas::may_hurt(*level, health, &self.disks, **disk);
+                let choices: Vec<usize> = health.in_sync.iter().filter(may_go).copied().collect();
+                if choices.is_empty() || atlas::unnoticed(&groups, &self.disks) {
+                    break;
                 }
+                let chosen = self.stage.dice(|dice| dice.pick(&choices));
+                self.disks[chosen].hurt(Fault::Death);
             }
+        }
+    }
+
+    async fn flush_all(&self) {
+        for volume in self.world.volumes() {
+            self.client(&volume, 1 << 19).flush().await;
+        }
+    }
+
+    /// Everything acknowledged is durable once the program has stopped in order.
+    async fn stop(&self) {
+        let oracles: Vec<_> = self
+            .world
+            .volumes()
+            .iter()
+            .map(|v| self.ledger.borrow().get(v.id).oracle)
+            .collect();
+        let flushes: Vec<_> = oracles
+            .iter()
+            .map(|oracle| oracle.borrow_mut().begin_flush())
+            .collect();
+        self.world.stop().await;
+        for (oracle, flush) in oracles.iter().zip(flushes) {
+            oracle.borrow_mut().end_flush(flush);
         }
     }
 }

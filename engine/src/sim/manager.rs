@@ -13,7 +13,7 @@ use super::client::Client;
 use super::device::SimDevice;
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
-use super::shape::{Level, Shape};
+use super::shape::{Level, Shape, VolumeShape};
 use super::stage::Stage;
 use super::world::{GroupHealth, OpenVolume, Verb, World, WorldError};
 use crate::export::Target as _;
@@ -63,15 +63,16 @@ impl<W: World> Scene<W> {
         }
     }
 
-    fn groups(&self) -> Vec<(Level, GroupHealth)> {
+    pub(super) fn groups(&self) -> Vec<(Level, GroupHealth)> {
         let levels = self.shape.groups.iter().map(|group| group.level);
         levels.zip(self.world.groups()).collect()
     }
 
     async fn manage(&self, verb: Verb) -> Result<Option<VolumeId>, WorldError> {
-        self.stage.trace(format_args!("{verb:?}"));
+        let name = format!("{verb:?}");
+        self.stage.trace(format_args!("{name}"));
         let answer = self.world.manage(verb).await;
-        self.stage.trace(format_args!("{verb:?} {answer:?}"));
+        self.stage.trace(format_args!("{name}: {answer:?}"));
         answer
     }
 
@@ -80,7 +81,7 @@ impl<W: World> Scene<W> {
         let mut dice = Dice::new(self.seed, Stream::Nemesis(self.life));
         for _ in 0..faults {
             tokio::time::sleep(Duration::from_millis(dice.magnitude(9))).await;
-            let Some((group, disk, fault)) = atlas::draw(&self.groups(), &self.disks, &mut dice) else {
+            let Some((disk, fault)) = atlas::draw(&self.groups(), &self.disks, &mut dice) else {
                 continue;
             };
             self.disks[disk].hurt(fault);
@@ -88,7 +89,7 @@ impl<W: World> Scene<W> {
                 tokio::time::sleep(Duration::from_millis(dice.magnitude(14))).await;
                 self.disks[disk].heal();
                 // Refused where nobody has noticed the fault yet.
-                let _ = self.manage(Verb::ReturnMember { group, disk }).await;
+                let _ = self.manage(Verb::ReturnDisk(self.disks[disk].clone())).await;
             }
         }
     }
@@ -119,16 +120,16 @@ impl<W: World> Scene<W> {
             return None;
         }
         let capacity = dice.between(1..=512) * 4096;
-        let verb = Verb::CreateVolume {
+        let shape = VolumeShape {
             group,
             capacity,
             block: 4096,
         };
         self.ledger.borrow_mut().begin_create(group);
-        let id = match self.manage(verb).await {
+        let id = match self.manage(Verb::CreateVolume(shape)).await {
             Ok(id) => Some(id.expect("a volume that was made has an id")),
             Err(WorldError::Unsupported | WorldError::NoSpace) => None,
-            Err(error) => panic!("{verb:?}: {error}"),
+            Err(error) => panic!("{shape:?}: {error}"),
         };
         let volumes = self.world.volumes();
         let found = id.map(|id| {
@@ -147,10 +148,9 @@ impl<W: World> Scene<W> {
 
     async fn delete(&self, id: VolumeId) {
         self.ledger.borrow_mut().begin_delete(id);
-        let verb = Verb::DeleteVolume(id);
-        match self.manage(verb).await {
+        match self.manage(Verb::DeleteVolume(id)).await {
             Ok(_) => self.ledger.borrow_mut().end_delete(id),
-            Err(error) => panic!("{verb:?}: {error}"),
+            Err(error) => panic!("{id} is not deleted: {error}"),
         }
     }
 
@@ -161,45 +161,35 @@ impl<W: World> Scene<W> {
         }
         let volume = &volumes[dice.index(volumes.len())];
         let capacity = volume.target.info().capacity.next_multiple_of(4096) + dice.between(1..=256) * 4096;
-        let verb = Verb::ExpandVolume {
-            volume: volume.id,
-            capacity,
-        };
-        match self.manage(verb).await {
+        let id = volume.id;
+        match self.manage(Verb::ExpandVolume { volume: id, capacity }).await {
             Ok(_) => {
-                assert!(
-                    volume.target.info().capacity >= capacity,
-                    "{verb:?} changed nothing"
-                );
+                assert!(volume.target.info().capacity >= capacity, "{id} was not expanded");
                 self.ledger.borrow_mut().grown(volume.id, capacity);
             }
             Err(WorldError::Unsupported | WorldError::NoSpace) => {}
-            Err(error) => panic!("{verb:?}: {error}"),
+            Err(error) => panic!("{id} does not grow to {capacity}: {error}"),
         }
     }
 
-    /// Takes a member out, brings one back or replaces one. A refusal is fine: the operator does not know all.
+    /// Brings a lost member back, or puts a spare in a member's place. A refusal is fine: an operator does not know all.
     async fn change_member(&self, dice: &mut Dice) {
-        if !self.shape.faults {
-            return;
-        }
         let groups = self.groups();
         let group = dice.index(groups.len());
         let (level, health) = &groups[group];
-        if health.members.is_empty() {
+        if !self.shape.faults || health.members.is_empty() || atlas::unnoticed(&groups, &self.disks) {
             return;
         }
         let disk = dice.pick(&health.members);
         let lost = !health.in_sync.contains(&disk);
         let spare = self.blank.borrow().first().copied();
         let verb = match spare {
-            _ if !lost && !atlas::may_hurt(*level, health, &self.disks, disk) => return,
-            Some(with) if dice.chance(40) => {
+            Some(with) if lost || atlas::may_hurt(*level, health, &self.disks, disk) => {
                 self.blank.borrow_mut().remove(0);
                 Verb::ReplaceMember { group, disk, with }
             }
-            _ if lost => Verb::ReturnMember { group, disk },
-            _ => Verb::RemoveMember { group, disk },
+            _ if lost => Verb::ReturnDisk(self.disks[disk].clone()),
+            _ => return,
         };
         let _ = self.manage(verb).await;
     }

@@ -87,6 +87,8 @@ struct Run<W> {
     members: Vec<Vec<usize>>,
     /// By group: the disks that may be in sync. With all of them a start must succeed.
     needed: Vec<BTreeSet<usize>>,
+    /// What answered at the end of the last life in which a group served.
+    last_present: BTreeSet<usize>,
     /// The program, while it runs.
     world: Rc<RefCell<Option<Rc<W>>>>,
 }
@@ -141,6 +143,7 @@ impl<W: World> Run<W> {
                 .iter()
                 .map(|group| group.members.iter().copied().collect())
                 .collect(),
+            last_present: (0..disks.len()).collect(),
             shape: Rc::new(shape),
             disks: Rc::new(disks),
             blank: Rc::new(RefCell::new(blank)),
@@ -191,7 +194,7 @@ impl<W: World> Run<W> {
             Ok(world.unwrap_or_else(|error| panic!("cannot be made: {error}")))
         } else {
             self.arm(fate);
-            W::open(&fate.present, ids).await
+            self.open(fate, ids).await
         };
         let world = match started {
             Ok(world) => Rc::new(world),
@@ -213,20 +216,34 @@ impl<W: World> Run<W> {
         scene.live(&fate.plan).await;
     }
 
+    async fn open(&self, fate: &Fate, ids: IdSource) -> Result<W, WorldError> {
+        if fate.present.iter().all(Option::is_none) {
+            return Err(WorldError::Waiting("no disk is there".into()));
+        }
+        W::open(&fate.present, self.shape.groups.len(), ids).await
+    }
+
     fn arm(&self, fate: &Fate) {
         if let Some(events) = fate.crash_after {
             self.stage.arm(events);
         }
     }
 
-    /// No group serves; none may be complete.
+    /// Whether group number `group` must serve: all that may be in sync is there, and everything that answered when
+    /// the program last ran, so that its metadata must be too.
+    fn must_serve(&self, group: usize, present: &[usize]) -> bool {
+        let there = |disks: &BTreeSet<usize>| disks.iter().all(|disk| present.contains(disk));
+        there(&self.needed[group]) && there(&self.last_present)
+    }
+
+    /// No group serves.
     fn expect_waiting(&self, why: &str, present: &[usize]) {
         self.stage.trace(format_args!("waiting: {why}"));
-        for (group, needed) in self.needed.iter().enumerate() {
-            let complete = needed.iter().all(|disk| present.contains(disk));
+        for group in 0..self.needed.len() {
             assert!(
-                !complete,
-                "group {group} waits though {needed:?} are there: {why}"
+                !self.must_serve(group, present),
+                "group {group} waits: {why}; {:?}",
+                self.needed
             );
         }
     }
@@ -244,12 +261,9 @@ impl<W: World> Run<W> {
                 "every volume of the shape is made"
             );
         }
-        for (group, needed) in self.needed.iter().enumerate() {
-            let complete = needed.iter().all(|disk| present.contains(disk));
-            assert!(
-                groups[group].serving || !complete,
-                "group {group} does not serve with {needed:?}"
-            );
+        for (group, health) in groups.iter().enumerate() {
+            let well = health.serving || !self.must_serve(group, present);
+            assert!(well, "group {group} does not serve: {:?}", self.needed);
         }
         let serving: Vec<bool> = groups.iter().map(|group| group.serving).collect();
         self.ledger.borrow_mut().reconcile(&volumes, &serving);
@@ -263,16 +277,29 @@ impl<W: World> Run<W> {
                 members.clone_from(&health.members);
             }
         }
+        let alive = present.iter().copied().filter(|disk| self.disks[*disk].answers());
+        let alive: BTreeSet<usize> = alive.collect();
+        // A start that only waits changes nothing, and one that was cut off may have changed anything.
+        let served = groups.iter().flatten().any(|health| health.serving);
+        if served {
+            self.last_present.clone_from(&alive);
+        } else {
+            self.last_present.extend(&alive);
+        }
         let known = |disk: &usize| self.members.iter().any(|members| members.contains(disk));
         let loose = |disk: &usize| !known(disk) && !self.blank.borrow().contains(disk);
         for (group, needed) in self.needed.iter_mut().enumerate() {
             match groups.as_ref().map(|groups| &groups[group]) {
-                Some(health) if health.serving => *needed = health.in_sync.iter().copied().collect(),
-                Some(_) => continue,
+                Some(health) if !health.serving => continue,
+                Some(health) if health.settled => *needed = health.in_sync.iter().copied().collect(),
+                Some(health) => needed.extend(&health.in_sync),
                 None => {}
             }
-            let alive = present.iter().filter(|disk| self.disks[**disk].answers());
-            needed.extend(alive.filter(|disk| self.members[group].contains(disk) || loose(disk)));
+            needed.extend(
+                alive
+                    .iter()
+                    .filter(|disk| self.members[group].contains(disk) || loose(disk)),
+            );
         }
     }
 

@@ -72,7 +72,7 @@ impl Shape {
         for _ in 0..dice.pick(&[1, 1, 1, 2, 3]) {
             let level = dice.pick(&[Level::Mirror, Level::Mirror, Level::Stripe]);
             let members = match level {
-                Level::Mirror => dice.pick(&[1, 2, 2, 2, 3, 3, 4]),
+                Level::Mirror => dice.pick(&[2, 2, 2, 3, 3, 4]),
                 Level::Stripe => dice.pick(&[1, 2, 3]),
             };
             shape.add_group(dice, level, members, reserved, checked);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::device::SimDevice;
 use super::dice::Dice;
-use super::shape::Shape;
+use super::shape::{Shape, VolumeShape};
 use crate::export::Target;
 use crate::planted::Planted;
 use crate::types::{IdSource, VolumeId};
@@ -35,11 +35,13 @@ pub struct OpenVolume<T> {
     pub target: Arc<T>,
 }
 
-/// How a group is, as the durable metadata says: nothing here may be ahead of what a restart would find (R11).
+/// How a group is. A member is named in sync only once that is durable (R11).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupHealth {
     /// Its volumes can be read and written.
     pub serving: bool,
+    /// A restart would find what is said here; else it may find members in sync that are not named here any more.
+    pub settled: bool,
     /// Indexes of the disks that are members.
     pub members: Vec<usize>,
     /// Those of them that hold everything.
@@ -47,28 +49,16 @@ pub struct GroupHealth {
 }
 
 /// What a manager asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Verb {
-    CreateVolume {
-        group: usize,
-        capacity: u64,
-        block: u32,
-    },
+    CreateVolume(VolumeShape),
     DeleteVolume(VolumeId),
     ExpandVolume {
         volume: VolumeId,
         capacity: u64,
     },
-    /// Takes a member out of service; it stays a member, out of sync.
-    RemoveMember {
-        group: usize,
-        disk: usize,
-    },
-    /// Takes the disk of a member that is out of service back and brings it in sync.
-    ReturnMember {
-        group: usize,
-        disk: usize,
-    },
+    /// Takes a disk that failed or was missing into service again, and brings it in sync.
+    ReturnDisk(SimDevice),
     /// Makes `with`, a disk never used, a member in place of `disk`, and brings it in sync.
     ReplaceMember {
         group: usize,
@@ -98,11 +88,16 @@ pub trait World: Sized + 'static {
         shape: &Shape,
     ) -> impl Future<Output = Result<Self, WorldError>>;
 
-    /// Starts from the disks that are there, in the shape's order. Groups that cannot serve do not hinder others.
+    /// Starts from the disks that are there, in the shape's order, which has so many groups. Groups that cannot
+    /// serve do not hinder others.
     ///
     /// # Errors
     /// [`WorldError::Waiting`] where no group can serve for want of disks.
-    fn open(disks: &[Option<SimDevice>], ids: IdSource) -> impl Future<Output = Result<Self, WorldError>>;
+    fn open(
+        disks: &[Option<SimDevice>],
+        groups: usize,
+        ids: IdSource,
+    ) -> impl Future<Output = Result<Self, WorldError>>;
 
     /// The volumes of all groups that serve.
     fn volumes(&self) -> Vec<OpenVolume<Self::Target>>;
@@ -116,6 +111,6 @@ pub trait World: Sized + 'static {
     /// Waits until nothing runs in the background: no resync, no clearing.
     fn settle(&self) -> impl Future<Output = ()>;
 
-    /// Ends the program in order.
+    /// Ends the program in order: everything that was acknowledged is durable afterwards.
     fn stop(&self) -> impl Future<Output = ()>;
 }

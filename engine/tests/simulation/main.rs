@@ -7,6 +7,7 @@ mod mirror;
 mod sweep;
 
 use ashlar_engine::planted::Planted;
+use ashlar_engine::sim::appliance_world::ApplianceWorld;
 use ashlar_engine::sim::run::{Absences, Options, Summary, run};
 use ashlar_engine::sim::world::World;
 use clap::{Parser, ValueEnum};
@@ -14,6 +15,7 @@ use clap::{Parser, ValueEnum};
 /// The programs that can be simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Program {
+    Appliance,
     /// A plain mirror that writes through: what shows that the simulation itself is right.
     Mirror,
 }
@@ -21,18 +23,21 @@ pub(crate) enum Program {
 impl Program {
     fn run(self, options: Options) -> Summary {
         match self {
+            Self::Appliance => run::<ApplianceWorld>(options),
             Self::Mirror => run::<mirror::Mirror>(options),
         }
     }
 
     fn planted(self) -> &'static [Planted] {
         match self {
+            Self::Appliance => ApplianceWorld::PLANTED,
             Self::Mirror => mirror::Mirror::PLANTED,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
+            Self::Appliance => "appliance",
             Self::Mirror => "mirror",
         }
     }
@@ -48,7 +53,7 @@ struct Arguments {
     /// Run this seed in this process.
     #[arg(long)]
     seed: Option<u64>,
-    #[arg(long, value_enum, default_value = "mirror")]
+    #[arg(long, value_enum, default_value = "appliance")]
     program: Program,
     /// Print every event of the run.
     #[arg(long)]

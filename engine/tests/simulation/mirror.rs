@@ -199,7 +199,7 @@ impl World for Mirror {
         })
     }
 
-    async fn open(disks: &[Option<SimDevice>], _ids: IdSource) -> Result<Self, WorldError> {
+    async fn open(disks: &[Option<SimDevice>], _groups: usize, _ids: IdSource) -> Result<Self, WorldError> {
         let volume = MirrorVolume::new(disks.iter().flatten().cloned().collect());
         if !planted::is(Planted::SkipResync) {
             let copied = volume.copy_first_to_others().await;
@@ -222,6 +222,7 @@ impl World for Mirror {
         let members: Vec<usize> = self.volume.disks.iter().map(SimDevice::index).collect();
         vec![GroupHealth {
             serving: true,
+            settled: true,
             members: members.clone(),
             in_sync: members,
         }]

@@ -1,0 +1,284 @@
+//! The real appliance as the program under test.
+//!
+//! Disk number n of the shape is the appliance's device n, group n its RAID group n. Spares are devices in no group.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::device::SimDevice;
+use super::dice::Dice;
+use super::shape::{Level, Shape, VolumeShape};
+use super::world::{GroupHealth, OpenVolume, Verb, World, WorldError};
+use crate::appliance::{Appliance, NewGroupRequest, NewVolume, OpenError, OpenOptions, VerbError};
+use crate::device::Device;
+use crate::logical_device::SliceLength;
+use crate::map::{Layout, PlacementError};
+use crate::planted::Planted;
+use crate::raid::{self, Group, GroupState, MemberStatus};
+use crate::types::geometry::OpenBlock;
+use crate::types::{DeviceId, DeviceNumber, EmulationType, GroupNumber, IdSource, VolumeId, VolumeNumber};
+use crate::volume::Volume;
+
+/// Bytes of a disk beside its share of logical devices: what the smallest device leaves to its metadata and logs.
+const RESERVED: u64 = 12 << 20;
+/// How often [`World::settle`] looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+enum Stage {
+    Running(Rc<Appliance>),
+    /// What was said at the end.
+    Stopped(Vec<GroupHealth>),
+}
+
+/// An appliance on simulated disks.
+pub struct ApplianceWorld {
+    stage: RefCell<Stage>,
+    /// Groups of the shape.
+    groups: usize,
+    /// Index of every disk that the appliance knows.
+    disks: BTreeMap<DeviceId, usize>,
+    /// For names.
+    ids: IdSource,
+}
+
+impl ApplianceWorld {
+    async fn new(appliance: Appliance, groups: usize, ids: IdSource) -> Self {
+        let index = |number: DeviceNumber| usize::try_from(number.0).expect("a shape is small");
+        let known = appliance.devices().await.into_iter().map(|state| state.record);
+        let disks = known.map(|device| (device.id, index(device.number))).collect();
+        Self {
+            stage: RefCell::new(Stage::Running(Rc::new(appliance))),
+            groups,
+            disks,
+            ids,
+        }
+    }
+
+    fn appliance(&self) -> Result<Rc<Appliance>, WorldError> {
+        match &*self.stage.borrow() {
+            Stage::Running(appliance) => Ok(Rc::clone(appliance)),
+            Stage::Stopped(_) => Err(WorldError::Failed("stopped".into())),
+        }
+    }
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("a shape is small")
+}
+
+fn refused(error: VerbError) -> WorldError {
+    match error {
+        VerbError::Placement(PlacementError::Slices(_)) => WorldError::NoSpace,
+        other => WorldError::Failed(other.to_string()),
+    }
+}
+
+fn devices<'a>(disks: impl Iterator<Item = &'a SimDevice>) -> Vec<Arc<dyn Device>> {
+    disks
+        .map(|disk| Arc::new(disk.clone()) as Arc<dyn Device>)
+        .collect()
+}
+
+fn new_volume(shape: VolumeShape, name: String) -> NewVolume {
+    let block = if shape.block == 512 {
+        OpenBlock::B512
+    } else {
+        OpenBlock::B4096
+    };
+    NewVolume {
+        number: None,
+        name,
+        emulation: EmulationType::Open(block),
+        capacity: shape.capacity,
+        placements: Vec::new(),
+        rest: Some(GroupNumber(number(shape.group))),
+        layout: Layout::Aligned,
+        exact: false,
+    }
+}
+
+async fn make(appliance: &Appliance, shape: &Shape) -> Result<(), VerbError> {
+    for group in &shape.groups {
+        let level = match group.level {
+            Level::Stripe => raid::Level::Raid0,
+            Level::Mirror => raid::Level::Raid1,
+        };
+        let request = NewGroupRequest {
+            level,
+            members: group
+                .members
+                .iter()
+                .map(|&disk| DeviceNumber(number(disk)))
+                .collect(),
+            slice: SliceLength::new(shape.slice, shape.slice)?,
+            unit: group.stripe_unit,
+        };
+        appliance.create_group(&request).await?;
+    }
+    for (index, volume) in shape.volumes.iter().enumerate() {
+        appliance
+            .create_volume(new_volume(*volume, format!("vol{index}")))
+            .await?;
+    }
+    Ok(())
+}
+
+/// The group of a volume: in this world it lies in one.
+fn home(volume: &Volume) -> GroupNumber {
+    let shape = volume.shape();
+    shape
+        .map
+        .runs()
+        .next()
+        .expect("a volume of this world is mapped")
+        .group
+}
+
+impl ApplianceWorld {
+    fn health(&self, appliance: &Appliance, index: usize) -> GroupHealth {
+        let Some(group) = appliance.group(GroupNumber(number(index))) else {
+            return GroupHealth::default();
+        };
+        let record = group.record();
+        let disk = |device| self.disks.get(device).copied();
+        let in_sync = record
+            .members
+            .iter()
+            .filter(|member| member.status == MemberStatus::InSync);
+        GroupHealth {
+            serving: group.state() != GroupState::Failed,
+            settled: group.membership_is_durable(),
+            members: record
+                .members
+                .iter()
+                .filter_map(|member| disk(&member.device))
+                .collect(),
+            in_sync: in_sync.filter_map(|member| disk(&member.device)).collect(),
+        }
+    }
+
+    fn volume_number(appliance: &Appliance, id: VolumeId) -> Result<VolumeNumber, WorldError> {
+        let volumes = appliance.volumes();
+        let found = volumes.iter().find(|volume| volume.id() == id);
+        found
+            .map(|volume| volume.number())
+            .ok_or_else(|| WorldError::Failed(format!("{id} does not serve")))
+    }
+}
+
+impl World for ApplianceWorld {
+    type Target = Volume;
+
+    const PLANTED: &'static [Planted] = &Planted::ALL;
+
+    fn shape(dice: &mut Dice) -> Shape {
+        Shape::random(dice, RESERVED, None)
+    }
+
+    fn mirror(dice: &mut Dice, copies: usize) -> Option<Shape> {
+        Some(Shape::mirror(dice, copies, RESERVED))
+    }
+
+    async fn create(disks: &[SimDevice], ids: IdSource, shape: &Shape) -> Result<Self, WorldError> {
+        let appliance = Appliance::create(devices(disks.iter()), false, ids.clone())
+            .await
+            .map_err(refused)?;
+        make(&appliance, shape).await.map_err(refused)?;
+        Ok(Self::new(appliance, shape.groups.len(), ids).await)
+    }
+
+    async fn open(disks: &[Option<SimDevice>], groups: usize, ids: IdSource) -> Result<Self, WorldError> {
+        let options = OpenOptions::default();
+        match Appliance::open(devices(disks.iter().flatten()), &options, ids.clone()).await {
+            Ok(appliance) => Ok(Self::new(appliance, groups, ids).await),
+            Err(error @ (OpenError::NoAppliance | OpenError::NoMetadata)) => {
+                Err(WorldError::Waiting(error.to_string()))
+            }
+            Err(error) => Err(WorldError::Failed(error.to_string())),
+        }
+    }
+
+    fn volumes(&self) -> Vec<OpenVolume<Volume>> {
+        let Ok(appliance) = self.appliance() else {
+            return Vec::new();
+        };
+        let index = |number: GroupNumber| usize::try_from(number.0).expect("a shape is small");
+        let open = |target: Arc<Volume>| OpenVolume {
+            id: target.id(),
+            group: index(home(&target)),
+            target,
+        };
+        appliance.volumes().into_iter().map(open).collect()
+    }
+
+    fn groups(&self) -> Vec<GroupHealth> {
+        match &*self.stage.borrow() {
+            Stage::Running(appliance) => (0..self.groups)
+                .map(|group| self.health(appliance, group))
+                .collect(),
+            Stage::Stopped(health) => health.clone(),
+        }
+    }
+
+    async fn manage(&self, verb: Verb) -> Result<Option<VolumeId>, WorldError> {
+        let appliance = self.appliance()?;
+        match verb {
+            Verb::CreateVolume(shape) => {
+                let name = format!("vol{:x}", self.ids.below(u64::MAX));
+                let made = appliance
+                    .create_volume(new_volume(shape, name))
+                    .await
+                    .map_err(refused)?;
+                Ok(appliance.volume(made.number).map(|volume| volume.id()))
+            }
+            Verb::DeleteVolume(id) => {
+                let number = Self::volume_number(&appliance, id)?;
+                appliance.delete_volume(number).await.map_err(refused)?;
+                Ok(None)
+            }
+            Verb::ExpandVolume { volume, capacity } => {
+                let number = Self::volume_number(&appliance, volume)?;
+                let rest = appliance.volume(number).map(|volume| home(&volume));
+                appliance
+                    .expand_volume(number, capacity, rest)
+                    .await
+                    .map_err(refused)?;
+                Ok(None)
+            }
+            Verb::ReturnDisk(disk) => {
+                appliance.return_device(Arc::new(disk)).await.map_err(refused)?;
+                Ok(None)
+            }
+            Verb::ReplaceMember { group, disk, with } => {
+                let numbers = (DeviceNumber(number(disk)), DeviceNumber(number(with)));
+                let replaced = appliance.replace_member(GroupNumber(number(group)), numbers.0, numbers.1);
+                replaced.await.map_err(refused)?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn settle(&self) {
+        let busy = |group: Arc<Group>| group.regions_to_sync() > 0 || group.state() == GroupState::Rebuilding;
+        while let Ok(appliance) = self.appliance() {
+            let groups = (0..self.groups).filter_map(|group| appliance.group(GroupNumber(number(group))));
+            if !groups.into_iter().any(busy) {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn stop(&self) {
+        let last = self.groups();
+        let Stage::Running(appliance) = self.stage.replace(Stage::Stopped(last)) else {
+            return;
+        };
+        if let Ok(appliance) = Rc::try_unwrap(appliance) {
+            appliance.stop().await;
+        }
+    }
+}
