@@ -4,13 +4,14 @@ use std::sync::{Arc, PoisonError};
 
 use super::error::VerbError;
 use super::journal;
+use super::open::choose_holders;
 use super::records::{DeviceRecord, Record};
 use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, DeviceLayout, MIN_CAPACITY, Superblock, SuperblockError};
 use crate::device::{Device, DeviceHandle, signature};
 use crate::metadata::HolderCopy;
 use crate::raid::{GroupRecord, MemberStatus};
-use crate::types::{ApplianceId, ByteSize, DeviceId, DeviceNumber, IdSource};
+use crate::types::{ApplianceId, ByteRange, ByteSize, DeviceId, DeviceNumber, IdSource};
 
 /// What a device says of itself.
 #[derive(Debug, Clone)]
@@ -82,6 +83,8 @@ pub(super) async fn label_new(
     }
     signature::erase(&*device).await?;
     handle.zero(layout.metadata, false).await?;
+    // Old frames must not come back after the superblock says that this is ours.
+    handle.flush().await?;
     let superblock = Superblock {
         device: handle.id(),
         appliance,
@@ -112,6 +115,7 @@ impl Appliance {
         };
         self.ledger.store.commit(vec![Record::Device(record)]).await?;
         self.admit_device(&handle, superblock);
+        self.renew_holders().await?;
         Ok(number)
     }
 
@@ -158,9 +162,44 @@ impl Appliance {
         }
         let handle = Arc::new(DeviceHandle::new(found.device, device));
         let number = found.number;
+        let serves = self
+            .devices
+            .borrow()
+            .get(&found.device)
+            .is_some_and(|known| known.failure().is_none());
+        if serves {
+            return Err(VerbError::DeviceServes(number));
+        }
         self.admit_device(&handle, found.clone());
         self.rejoin(&handle, &found).await?;
+        self.renew_holders().await?;
         Ok(number)
+    }
+
+    /// Lets devices that are there take the places of metadata holders that are not.
+    pub(super) async fn renew_holders(&self) -> Result<(), VerbError> {
+        let named = self.ledger.store.holders().await;
+        let there: Vec<(Arc<DeviceHandle>, ByteRange)> = {
+            let devices = self.devices.borrow();
+            let superblocks = self
+                .ledger
+                .superblocks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let good = devices.values().filter(|device| device.failure().is_none());
+            good.filter_map(|device| {
+                Some((Arc::clone(device), superblocks.get(&device.id())?.layout.metadata))
+            })
+            .collect()
+        };
+        let chosen = choose_holders(there, &named);
+        let unchanged =
+            chosen.len() == named.len() && chosen.iter().all(|(device, _)| named.contains(&device.id()));
+        if unchanged {
+            Ok(())
+        } else {
+            Ok(self.ledger.store.take_holders(chosen, false).await?)
+        }
     }
 
     /// Has a device that is there again join its group, where its past allows it.

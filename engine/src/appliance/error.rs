@@ -25,6 +25,8 @@ pub enum VerbError {
     NoSuchDevice(DeviceNumber),
     #[error("device {0} is not there")]
     DeviceAbsent(DeviceNumber),
+    #[error("device {0} is in service")]
+    DeviceServes(DeviceNumber),
     #[error("device {device} is in RAID group {group}")]
     DeviceInUse {
         device: DeviceNumber,
@@ -42,6 +44,8 @@ pub enum VerbError {
     NoRoom { slice: ByteSize },
     #[error("the new device offers {offered} for the group's data, its members need {needed}")]
     MemberTooSmall { offered: ByteSize, needed: ByteSize },
+    #[error("the new device has blocks of {block} bytes, its group serves blocks of {group_block}")]
+    MemberBlock { block: u32, group_block: u32 },
     #[error("there is no RAID group {0}")]
     NoSuchGroup(GroupNumber),
     #[error("RAID group {0} waits for members")]

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::devices::lowest_free;
 use super::error::VerbError;
-use super::open::WaitingGroup;
+use super::open::{WaitingGroup, wait};
 use super::records::{Record, Truth};
 use super::tend::Tending;
 use super::{Appliance, GroupSlot, Working};
 use crate::device::DeviceHandle;
 use crate::device::superblock::DeviceLayout;
+use crate::io::IoError;
 use crate::logical_device::{Allocator, SliceLength};
-use crate::raid::group::Group;
+use crate::raid::group::{Group, OpenError};
 use crate::raid::membership::{Journal, Serving};
 use crate::raid::record::NewGroup;
 use crate::raid::region_log::{log_len, log_range};
@@ -147,9 +148,13 @@ impl Appliance {
                 .collect(),
         });
         match made.await {
-            Ok(group) => {
+            Ok(Ok(group)) => {
                 self.serve_group(&mut working, group, request.slice, slices);
                 Ok((number, waste))
+            }
+            Ok(Err(error)) => {
+                self.hold_back(number, wait("it could not be opened", &[]));
+                Err(IoError::Device(error.to_string()).into())
             }
             Err(error) => {
                 working.numbering.remove(number);
@@ -191,7 +196,9 @@ impl Appliance {
         Ok(members)
     }
 
-    async fn make_group(&self, new: NewGroup) -> Result<Arc<Group>, VerbError> {
+    /// Makes a group durable and opens it. The outer error: nothing was made; the inner one: it exists, but cannot
+    /// serve.
+    async fn make_group(&self, new: NewGroup) -> Result<Result<Arc<Group>, OpenError>, VerbError> {
         let record = GroupRecord::new(new, &self.ids);
         let devices = self.member_devices(&record);
         for (member, device) in record.members.iter().zip(devices.iter().flatten()) {
@@ -199,7 +206,7 @@ impl Appliance {
             self.ledger
                 .label(device, &record)
                 .await
-                .map_err(|error| crate::io::IoError::Device(error.0))?;
+                .map_err(|error| IoError::Device(error.0))?;
         }
         self.ledger
             .store
@@ -207,9 +214,7 @@ impl Appliance {
             .await?;
         let journal = Arc::clone(&self.ledger) as Arc<dyn Journal>;
         let opened = Group::open(record, devices, journal).await;
-        Ok(Arc::new(opened.map_err(|error| {
-            crate::io::IoError::Device(error.to_string())
-        })?))
+        Ok(opened.map(Arc::new))
     }
 
     pub(super) fn member_devices(&self, record: &GroupRecord) -> Vec<Option<Arc<DeviceHandle>>> {
@@ -233,13 +238,9 @@ impl Appliance {
             .allocators
             .insert(group.number(), Allocator::new(slice, slices));
         let tending = Tending::of(&group);
-        self.groups.borrow_mut().insert(
-            group.number(),
-            GroupSlot::Serving {
-                group,
-                _tending: tending,
-            },
-        );
+        self.groups
+            .borrow_mut()
+            .insert(group.number(), GroupSlot::Serving { group, tending });
     }
 
     /// A device that is there and in no group, with its layout.
@@ -288,6 +289,10 @@ impl Appliance {
             .and_then(|id| record.member(id))
             .ok_or(VerbError::NoSuchDevice(old))?;
         let (device, layout) = self.free_device(new).await?;
+        let (block, group_block) = (device.info().block, group.block());
+        if block > group_block {
+            return Err(VerbError::MemberBlock { block, group_block });
+        }
         let place = place_member(
             &device,
             layout,
@@ -305,8 +310,13 @@ impl Appliance {
         }
         Group::format_member(&device, place.log).await?;
         group.replace(member, place).await?;
+        // A label of this membership: without one the device would be a stranger after a crash.
+        self.ledger
+            .label(&device, &group.record())
+            .await
+            .map_err(|error| IoError::Device(error.0))?;
         group.join(member, device).await?;
-        Ok(())
+        self.renew_holders().await
     }
 
     /// Deletes a group that no volume uses; its devices are free afterwards.
@@ -328,7 +338,10 @@ impl Appliance {
             .store
             .commit(vec![Record::RemoveGroup(number)])
             .await?;
-        self.groups.borrow_mut().remove(&number);
+        let removed = self.groups.borrow_mut().remove(&number);
+        if let Some(GroupSlot::Serving { tending, .. }) = removed {
+            tending.end().await;
+        }
         working.allocators.remove(number);
         working.numbering.remove(number);
         for device in self.member_devices(&group.record()).into_iter().flatten() {

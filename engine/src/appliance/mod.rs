@@ -38,7 +38,7 @@ pub use volumes::{NewVolume, VolumeMade, VolumeStatus};
 enum GroupSlot {
     Serving {
         group: Arc<Group>,
-        _tending: Tending,
+        tending: Tending,
     },
     /// Not started, and why (R6).
     Waiting(WaitingGroup),
@@ -92,16 +92,11 @@ impl Appliance {
         for volume in self.volumes() {
             volume.retire().await;
         }
-        let groups: Vec<Arc<Group>> = self
-            .groups
-            .take()
-            .into_values()
-            .filter_map(|slot| match slot {
-                GroupSlot::Serving { group, .. } => Some(group),
-                GroupSlot::Waiting(_) => None,
-            })
-            .collect();
-        for group in groups {
+        for slot in self.groups.take().into_values() {
+            let GroupSlot::Serving { group, tending } = slot else {
+                continue;
+            };
+            tending.end().await;
             let mut last = 0;
             for _pass in 0..2 {
                 if let Err(error) = group.take_back_marks(&mut last).await {

@@ -24,7 +24,12 @@ use crate::metadata::{Elected, HolderCopy, Store, StoreError, elect};
 use crate::planted::{self, Planted};
 use crate::raid::membership::Journal;
 use crate::raid::{Group, GroupRecord, MemberStatus};
-use crate::types::{ApplianceId, ByteRange, DeviceId, DeviceNumber, GroupNumber, IdSource, VolumeNumber};
+use crate::types::{
+    ApplianceId, ByteRange, DeviceId, DeviceNumber, EmulationType, GroupNumber, IdSource, VolumeNumber,
+};
+
+/// Owner of slices that could not be cleared: no volume has this number.
+const NOBODY: VolumeNumber = VolumeNumber(u32::MAX);
 
 /// What the user says at a start.
 #[derive(Debug, Clone, Default)]
@@ -157,20 +162,33 @@ impl Appliance {
             appliance.hold_back_all(waiting);
             return Ok(appliance);
         }
-        let may_write = starts.values().any(|start| matches!(start, Start::Now(_))) || starts.is_empty();
-        if may_write {
-            let holders = choose_holders(&found, &elected.named);
-            let forced = options.force || options.prefer.is_some() || planted::is(Planted::NewestPresentWins);
-            if let Err(error) = store.take_holders(holders, forced).await {
-                tracing::warn!(%error, "the appliance waits for more of its metadata holders");
-                let why = "too few metadata holders are there";
-                let waiting = starts
-                    .into_keys()
-                    .map(|number| (number, Start::Wait(wait(why, &elected.missing))));
-                let waiting = waiting.collect();
-                return Self::assemble(id, ids, store, found).begin(waiting).await;
+        let every_group_starts =
+            !starts.is_empty() && starts.values().all(|start| matches!(start, Start::Now(_)));
+        let forced = options.force || options.prefer.is_some() || planted::is(Planted::NewestPresentWins);
+        let may_write = elected.quorum || forced || (elected.diverged.is_empty() && every_group_starts);
+        let taken = if may_write {
+            store
+                .take_holders(choose_holders(areas(&found), &elected.named), forced)
+                .await
+        } else {
+            Err(StoreError::NotTaken)
+        };
+        let starts = match taken {
+            Ok(()) => starts,
+            Err(error) => {
+                tracing::warn!(%error, "the appliance waits for more of its devices");
+                let waits = |start| match start {
+                    Start::Now(_) => {
+                        Start::Wait(wait("too few metadata holders are there", &elected.missing))
+                    }
+                    waiting @ Start::Wait(_) => waiting,
+                };
+                starts
+                    .into_iter()
+                    .map(|(number, start)| (number, waits(start)))
+                    .collect()
             }
-        }
+        };
         Self::assemble(id, ids, store, found).begin(starts).await
     }
 
@@ -197,7 +215,7 @@ impl Appliance {
         }
     }
 
-    fn hold_back(&self, number: GroupNumber, waiting: WaitingGroup) {
+    pub(super) fn hold_back(&self, number: GroupNumber, waiting: WaitingGroup) {
         tracing::warn!(group = %number, why = waiting.why, "RAID group waits");
         self.groups
             .borrow_mut()
@@ -208,10 +226,14 @@ impl Appliance {
         let number = record.number;
         let slice = SliceLength::try_from(record.slice).map_err(VerbError::from)?;
         let slices = slice.slices_in(record.layout.capacity());
-        working
+        if let Err(error) = working
             .numbering
             .restore(number, record.first_logical_device, slices)
-            .map_err(VerbError::from)?;
+        {
+            tracing::error!(group = %number, %error, "stored numbers of logical devices contradict each other");
+            self.hold_back(number, wait("its stored numbers contradict another group's", &[]));
+            return Ok(());
+        }
         let devices = self.member_devices(&record);
         let in_sync: Vec<_> = record
             .members
@@ -241,30 +263,42 @@ impl Appliance {
 
     /// Clears what removed volumes left behind, then brings allocators and volumes back.
     async fn start_volumes(&self, working: &mut Working) -> Result<(), OpenError> {
-        let truth = self.ledger.store.read(Truth::clone).await;
-        for owned in &truth.clearing {
-            self.clear_slices(*owned).await?;
-        }
-        let mut owners: BTreeMap<GroupNumber, Vec<(Slices, VolumeNumber)>> = BTreeMap::new();
-        for (number, volume) in &truth.volumes {
-            for GroupSlices { group, slices } in &volume.slices {
-                owners.entry(*group).or_default().push((*slices, *number));
+        for owned in self.ledger.store.read(|truth| truth.clearing.clone()).await {
+            if let Err(error) = self.clear_slices(owned).await {
+                tracing::warn!(group = %owned.group, %error, "freed space could not be cleared and is not used");
             }
         }
-        for (number, mut owned) in owners {
+        let truth = self.ledger.store.read(Truth::clone).await;
+        let mut states: BTreeMap<GroupNumber, Vec<SliceState>> = BTreeMap::new();
+        for GroupSlices { group, slices } in &truth.clearing {
+            // Whatever type: what counts is that nobody gets them.
+            let formatted_for = Some(EmulationType::ALL[0].1);
+            states.entry(*group).or_default().push(SliceState {
+                slices: *slices,
+                owner: Some(NOBODY),
+                formatted_for,
+            });
+        }
+        for (number, volume) in &truth.volumes {
+            for GroupSlices { group, slices } in &volume.slices {
+                let formatted_for = Some(volume.record.emulation);
+                states.entry(*group).or_default().push(SliceState {
+                    slices: *slices,
+                    owner: Some(*number),
+                    formatted_for,
+                });
+            }
+        }
+        for (number, owned) in states {
             let Some(allocator) = working.allocators.get(number) else {
                 continue;
             };
-            owned.sort_unstable();
             let (slice, total) = (allocator.slice_length(), allocator.total());
-            let restored = Allocator::restore(slice, &slice_states(&owned, total, &truth.volumes));
-            match restored {
-                Ok(restored) => drop(working.allocators.insert(number, restored)),
-                Err(error) => {
-                    tracing::error!(group = %number, %error, "stored slices contradict each other");
-                    self.hold_back(number, wait("its stored slices contradict each other", &[]));
-                }
-            }
+            let restored = Allocator::restore(slice, &with_free(owned, total)).unwrap_or_else(|error| {
+                tracing::error!(group = %number, %error, "stored slices contradict each other: none is given out");
+                Allocator::new(slice, 0)
+            });
+            working.allocators.insert(number, restored);
         }
         for VolumeTruth { record, runs, .. } in truth.volumes.into_values() {
             match VolumeMap::new(runs) {
@@ -305,19 +339,16 @@ impl Appliance {
     }
 }
 
-fn wait(why: &'static str, missing: &[DeviceId]) -> WaitingGroup {
+pub(super) fn wait(why: &'static str, missing: &[DeviceId]) -> WaitingGroup {
     WaitingGroup {
         why,
         missing: missing.to_vec(),
     }
 }
 
-/// Slices of a group as stored states: owned where a volume names them, free elsewhere.
-fn slice_states(
-    owned: &[(Slices, VolumeNumber)],
-    total: u32,
-    volumes: &BTreeMap<VolumeNumber, VolumeTruth>,
-) -> Vec<SliceState> {
+/// The states of a group's slices, those that nobody owns put in between.
+fn with_free(mut owned: Vec<SliceState>, total: u32) -> Vec<SliceState> {
+    owned.sort_unstable_by_key(|state| state.slices);
     let free = |first: u32, end: u32| {
         (first < end).then(|| SliceState {
             slices: Slices::between(first, end),
@@ -327,15 +358,10 @@ fn slice_states(
     };
     let mut states = Vec::new();
     let mut at = 0;
-    for (slices, owner) in owned {
-        states.extend(free(at, slices.first));
-        let formatted_for = volumes.get(owner).map(|volume| volume.record.emulation);
-        states.push(SliceState {
-            slices: *slices,
-            owner: Some(*owner),
-            formatted_for,
-        });
-        at = slices.end();
+    for state in owned {
+        states.extend(free(at, state.slices.first));
+        at = state.slices.end();
+        states.push(state);
     }
     states.extend(free(at, total));
     states
@@ -359,17 +385,28 @@ async fn find(devices: Vec<Arc<dyn Device>>) -> Result<Vec<Found>, SuperblockErr
     Ok(found)
 }
 
+/// The devices with their metadata areas.
+fn areas(found: &[Found]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
+    found
+        .iter()
+        .map(|found| (Arc::clone(&found.handle), found.superblock.layout.metadata))
+        .collect()
+}
+
 /// Up to [`MAX_HOLDERS`] devices, those first that hold the metadata already; an odd number where more than two.
-fn choose_holders(found: &[Found], named: &[DeviceId]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
-    let (known, others): (Vec<&Found>, Vec<&Found>) =
-        found.iter().partition(|found| named.contains(&found.handle.id()));
-    let mut all: Vec<&Found> = known.into_iter().chain(others).take(MAX_HOLDERS).collect();
+pub(super) fn choose_holders(
+    there: Vec<(Arc<DeviceHandle>, ByteRange)>,
+    named: &[DeviceId],
+) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
+    let (mut all, others): (Vec<_>, Vec<_>) = there
+        .into_iter()
+        .partition(|(device, _)| named.contains(&device.id()));
+    all.extend(others);
+    all.truncate(MAX_HOLDERS);
     if all.len() > 2 && all.len().is_multiple_of(2) {
         all.pop();
     }
-    all.into_iter()
-        .map(|found| (Arc::clone(&found.handle), found.superblock.layout.metadata))
-        .collect()
+    all
 }
 
 /// What becomes of a group at a start.

@@ -49,7 +49,6 @@ pub struct GroupSlices {
 pub enum Record {
     Appliance(ApplianceId),
     Device(DeviceRecord),
-    RemoveDevice(DeviceNumber),
     Group(GroupRecord),
     RemoveGroup(GroupNumber),
     /// A new volume, or new facts of a known one.
@@ -97,9 +96,12 @@ impl State for Truth {
         match record {
             Record::Appliance(id) => self.appliance = Some(id),
             Record::Device(device) => drop(self.devices.insert(device.number, device)),
-            Record::RemoveDevice(number) => drop(self.devices.remove(&number)),
             Record::Group(group) => drop(self.groups.insert(group.number, group)),
-            Record::RemoveGroup(number) => drop(self.groups.remove(&number)),
+            Record::RemoveGroup(number) => {
+                self.groups.remove(&number);
+                // The number may be given again: nothing of the old group may be cleared in the new one.
+                self.clearing.retain(|owned| owned.group != number);
+            }
             Record::Volume(record) => match self.volumes.get_mut(&record.number) {
                 Some(known) => known.record = record,
                 None => {

@@ -280,33 +280,48 @@ impl Appliance {
     /// Deletes a volume once its last running request has ended. Its slices are free when their content is gone.
     pub async fn delete_volume(&self, number: VolumeNumber) -> Result<(), VerbError> {
         let mut working = self.working.lock().await;
-        let VolumeTruth { slices, .. } = self.volume_truth(number).await?;
+        let VolumeTruth { record, runs, slices } = self.volume_truth(number).await?;
         let serving = self.volumes.borrow_mut().remove(&number);
-        if let Some(volume) = serving {
+        if let Some(volume) = &serving {
             volume.retire().await;
         }
-        self.ledger
-            .store
-            .commit(vec![Record::RemoveVolume(number)])
-            .await?;
-        for owned in slices {
-            self.clear_slices(owned).await?;
+        if let Err(error) = self.ledger.store.commit(vec![Record::RemoveVolume(number)]).await {
+            if serving.is_some() {
+                self.serve_volume(
+                    &record,
+                    VolumeMap::new(runs).expect("a stored map was made by plans"),
+                );
+            }
+            return Err(error.into());
         }
-        working.allocators.free_all(number);
+        for owned in slices {
+            match self.clear_slices(owned).await {
+                Ok(true) => {
+                    if let Some(allocator) = working.allocators.get_mut(owned.group) {
+                        allocator
+                            .free(number, owned.slices)
+                            .expect("the volume owned them");
+                    }
+                }
+                // They stay out of use until a start clears them.
+                Ok(false) => {}
+                Err(error) => tracing::warn!(volume = %number, %error, "freed space could not be cleared"),
+            }
+        }
         Ok(())
     }
 
     /// Makes slices *never written* again, durably, and says so. Where their group does not serve, that is done when it
-    /// does: until then they are nobody's.
-    pub(super) async fn clear_slices(&self, owned: GroupSlices) -> Result<(), VerbError> {
+    /// does (`false`): until then they are nobody's.
+    pub(super) async fn clear_slices(&self, owned: GroupSlices) -> Result<bool, VerbError> {
         let Some(group) = self.group(owned.group) else {
-            return Ok(());
+            return Ok(false);
         };
         group
             .zero(slice_range(group.slice(), owned.slices), true, false)
             .await?;
         self.ledger.store.commit(vec![Record::Cleared(owned)]).await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Every volume that the appliance knows.

@@ -125,21 +125,6 @@ impl RangeLock {
         }
     }
 
-    /// Resolves when every claim, of whatever mode, on `range` that stands now has ended. Holds nothing.
-    pub async fn drain(&self, range: ByteRange) {
-        let number = self.lock().next_number;
-        std::future::poll_fn(|cx| {
-            if self
-                .lock()
-                .wait_for_earlier(number, range, Mode::Exclusive, cx.waker())
-            {
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-        .await;
-    }
-
     fn lock(&self) -> MutexGuard<'_, Claims> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -47,6 +47,8 @@ pub(super) struct Area {
     range: ByteRange,
     half: u64,
     end: u64,
+    /// The half in use holds a copy that does not count any more, to be made invalid once the other half is whole.
+    stale: bool,
 }
 
 /// Reads frames in order from one half.
@@ -201,6 +203,7 @@ impl Area {
             range,
             half: 1,
             end: full,
+            stale: false,
         }
     }
 
@@ -216,6 +219,19 @@ impl Area {
             range,
             half: scanned.half,
             end: scanned.end,
+            stale: false,
+        }
+    }
+
+    /// An area whose copy is older than the one that counts, or another one: its next write is a snapshot beside it.
+    pub(super) fn stale(device: Arc<DeviceHandle>, range: ByteRange, scanned: &Scanned) -> Self {
+        let full = half_of(range, scanned.half).len();
+        Self {
+            device,
+            range,
+            half: scanned.half,
+            end: full,
+            stale: true,
         }
     }
 
@@ -284,6 +300,14 @@ impl Area {
             .put::<S::Record>(target, end, &Head::SnapshotEnd { tip, parts }, &[])
             .await?;
         self.device.flush().await?;
+        if std::mem::take(&mut self.stale) {
+            // It may have gone further than the one that counts, and would be taken for newer at the next start.
+            let first = half_of(self.range, self.half).start();
+            self.device
+                .zero(ByteRange::between(first, first + FRAME_UNIT), false)
+                .await?;
+            self.device.flush().await?;
+        }
         (self.half, self.end) = (half, end);
         Ok(())
     }

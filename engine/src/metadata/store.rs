@@ -26,6 +26,10 @@ pub enum StoreError {
         named: usize,
         needed: usize,
     },
+    #[error("a change of the metadata was cut off")]
+    CutOff,
+    #[error("the metadata was only looked at: its holders were not taken")]
+    NotTaken,
     #[error("metadata was written by another program version and cannot be read")]
     Unreadable,
     #[error(transparent)]
@@ -86,7 +90,7 @@ impl<S: State> Store<S> {
         })
     }
 
-    /// Reads the copy that was elected. Writes nothing yet.
+    /// Reads the copy that was elected. Nothing can be changed until [`take_holders`](Self::take_holders).
     pub async fn open(copies: &[HolderCopy], elected: &Elected, ids: IdSource) -> Result<Self, StoreError> {
         let chosen = &copies[elected.newest];
         let scanned = chosen.scanned.as_ref().expect("the elected device holds a copy");
@@ -99,7 +103,8 @@ impl<S: State> Store<S> {
                 Some(scanned) if scanned.tip == elected.tip => {
                     Area::scanned(Arc::clone(&copy.device), copy.area, scanned)
                 }
-                _ => Area::blank(Arc::clone(&copy.device), copy.area),
+                Some(scanned) => Area::stale(Arc::clone(&copy.device), copy.area, scanned),
+                None => Area::blank(Arc::clone(&copy.device), copy.area),
             })
             .collect();
         let inner = Inner {
@@ -108,7 +113,7 @@ impl<S: State> Store<S> {
             history: scanned.history.clone(),
             named: elected.named.clone(),
             live,
-            broken: None,
+            broken: Some(StoreError::NotTaken),
         };
         Ok(Self {
             inner: tokio::sync::Mutex::new(inner),
@@ -165,6 +170,9 @@ impl<S: State> Store<S> {
             });
         }
         // Every one of the new holders, so that also half of the old ones know the new list.
+        if inner.broken == Some(StoreError::NotTaken) {
+            inner.broken = None;
+        }
         inner.named = inner.live_ids();
         let all = inner.named.len();
         inner.commit(&self.ids, Vec::new(), all).await
@@ -248,13 +256,12 @@ impl<S: State> Inner<S> {
         let frame = frame::encode(&head, &records);
         self.make_room(&frame).await?;
         let named = self.named.len();
-        let live = std::mem::take(&mut self.live);
-        let appended = futures_util::future::join_all(live.into_iter().map(|mut area| {
-            let frame = frame.clone();
-            async move { area.append(frame).await.is_ok().then_some(area) }
-        }))
-        .await;
-        self.live = appended.into_iter().flatten().collect();
+        // Stands where this future is dropped before the outcome is known.
+        self.broken = Some(StoreError::CutOff);
+        let appends = self.live.iter_mut().map(|area| area.append(frame.clone()));
+        let appended = futures_util::future::join_all(appends).await;
+        let mut outcome = appended.iter().map(Result::is_ok);
+        self.live.retain(|_| outcome.next() == Some(true));
         let written = self.live.len();
         if written < needed {
             let error = StoreError::NoQuorum {
@@ -265,6 +272,7 @@ impl<S: State> Inner<S> {
             self.broken = Some(error.clone());
             return Err(error);
         }
+        self.broken = None;
         self.tip = tip;
         self.history.push(tip);
         records.into_iter().for_each(|record| self.state.apply(record));

@@ -155,6 +155,7 @@ fn a_copy_that_went_its_own_way_is_reported_and_not_merged() {
     for (alone, number) in [(0, 10), (1, 20)] {
         let (store, elected) = bench.open(&[alone]);
         assert!(!elected.quorum);
+        assert_eq!(done(store.commit(vec![number])), Err(StoreError::NotTaken));
         done(store.take_holders(bench.handles(&[alone]), true)).unwrap();
         done(store.commit(vec![number])).unwrap();
     }

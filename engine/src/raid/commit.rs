@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use smallvec::SmallVec;
 
 use super::group::Group;
-use super::region_log;
+use super::region_log::{self, BlockId, Image};
 use crate::device::{Io, Request};
 use crate::io::{BufSlice, IoError};
 
@@ -67,14 +67,24 @@ impl Turns {
     }
 }
 
-/// Ends a commit, also where its owner is dropped in the middle.
-struct Running<'a>(&'a Turns);
+/// A commit in progress. Where its owner is dropped in the middle, the images are dirty again and nobody is told that
+/// they were durable.
+struct Running<'a> {
+    group: &'a Group,
+    images: Vec<(BlockId, Image)>,
+    complete: bool,
+}
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        if !self.complete {
+            self.group.regions.not_committed(&self.images);
+        }
+        let mut state = self.group.turns.lock();
         state.running = false;
-        state.ended = state.begun;
+        if self.complete {
+            state.ended = state.begun;
+        }
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
         waiters.into_iter().for_each(Waker::wake);
@@ -89,35 +99,32 @@ impl Group {
             match self.turns.wait(needed).await {
                 Turn::Over => return self.check_running(),
                 Turn::Mine => {
-                    let running = Running(&self.turns);
-                    self.write_dirty_blocks().await?;
-                    drop(running);
+                    let images = self.regions.take_dirty();
+                    let mut running = Running {
+                        group: self,
+                        images,
+                        complete: false,
+                    };
+                    self.write_images(&running.images).await?;
+                    self.regions.committed(&running.images);
+                    running.complete = true;
                 }
             }
         }
     }
 
-    async fn write_dirty_blocks(&self) -> Result<(), IoError> {
-        let images = self.regions.take_dirty();
+    async fn write_images(&self, images: &[(BlockId, Image)]) -> Result<(), IoError> {
         if images.is_empty() {
             return Ok(());
         }
         let shape = self.regions.shape();
-        let blocks: Vec<(u64, BufSlice)> = images
-            .iter()
-            .map(|(block, image)| {
-                (
-                    shape.place(*block, image.sequence),
-                    region_log::encode(self.id, *block, image),
-                )
-            })
-            .collect();
-        let written = self.write_blocks(&blocks).await;
-        match written {
-            Ok(()) => self.regions.committed(&images),
-            Err(_) => self.regions.not_committed(&images),
-        }
-        written
+        let encoded = images.iter().map(|(block, image)| {
+            (
+                shape.place(*block, image.sequence),
+                region_log::encode(self.id, *block, image),
+            )
+        });
+        self.write_blocks(&encoded.collect::<Vec<_>>()).await
     }
 
     /// Writes log blocks to every member that is written, durably. A member that fails is taken out.
@@ -147,7 +154,7 @@ impl Group {
         if failed.is_empty() {
             Ok(())
         } else {
-            self.drop_members(&failed).await
+            self.drop_members(&members, &failed).await
         }
     }
 }

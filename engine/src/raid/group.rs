@@ -4,7 +4,7 @@
 //! that returned `Ok` has made everything acknowledged before it durable on every member in sync, together with the
 //! marks that say it was written.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -55,6 +55,7 @@ pub struct Group {
     stopped: OnceLock<&'static str>,
     /// Told when a member begins to join.
     pub(super) work: tokio::sync::Notify,
+    halted: AtomicBool,
     block: u32,
 }
 
@@ -125,6 +126,7 @@ impl Group {
             lock: RangeLock::new(),
             stopped: OnceLock::new(),
             work: tokio::sync::Notify::new(),
+            halted: AtomicBool::new(false),
             block,
         };
         group.settle_log().await?;
@@ -158,7 +160,7 @@ impl Group {
                 failed.push(member);
             }
         }
-        self.drop_members(&failed)
+        self.drop_members(&members, &failed)
             .await
             .map_err(|_| OpenError::Incomplete)
     }
@@ -237,6 +239,17 @@ impl Group {
     /// The range in runs of written (`true`) and never written space.
     pub fn written_runs(&self, range: ByteRange) -> impl Iterator<Item = (ByteRange, bool)> + '_ {
         self.regions.runs(range)
+    }
+
+    /// Has background work end at its next step.
+    pub fn halt(&self) {
+        self.halted.store(true, Ordering::Release);
+        self.work.notify_one();
+    }
+
+    /// Whether background work is to end.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Acquire)
     }
 
     /// Resolves when a member has begun to join since the last call.
@@ -394,7 +407,7 @@ impl Group {
         let failed: SmallVec<[usize; 4]> = unreadable.iter().copied().filter(failed).collect();
         // The data that was read is right whether or not this succeeds; what fails shows in the group's state.
         if !failed.is_empty() {
-            let _ = self.drop_members(&failed).await;
+            let _ = self.drop_members(members, &failed).await;
         }
         if failed.len() < unreadable.len() {
             let _ = self.copy_chunk(piece.range).await;
@@ -417,12 +430,13 @@ impl Group {
         if failed.is_empty() {
             self.wait_durable(members.record.membership.generation).await?;
         } else {
-            self.drop_members(&failed).await?;
+            self.drop_members(&members, &failed).await?;
         }
         if self.regions.end_flush(epoch) || !self.turns.is_idle() {
-            self.commit_log().await?;
+            return self.commit_log().await;
         }
-        Ok(())
+        // A commit that carried what this flush needs may just have failed.
+        self.check_running()
     }
 
     /// Shared facts of the members that are there.

@@ -22,7 +22,8 @@ use super::group::Group;
 use super::record::{GroupRecord, MemberStatus};
 use crate::device::DeviceHandle;
 use crate::io::IoError;
-use crate::types::IdSource;
+use crate::io::range_lock::Mode;
+use crate::types::{ByteRange, IdSource};
 
 /// How a member takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,15 @@ pub struct Member {
     pub serving: Serving,
     /// The device, where it is there.
     pub device: Option<Arc<DeviceHandle>>,
+}
+
+impl Member {
+    fn is_same_device(&self, other: &Self) -> bool {
+        match (&self.device, &other.device) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
 }
 
 /// The members at one moment. Never changed: a change makes a new one.
@@ -109,11 +119,14 @@ pub trait Journal: Send + Sync {
 }
 
 impl Group {
-    /// Takes failed members out, durably. `Ok` when every column still has a member in sync.
-    pub(super) async fn drop_members(&self, failed: &[usize]) -> Result<(), IoError> {
+    /// Takes members out, durably, whose devices failed under the membership `before`; a device that has taken a
+    /// failed one's place meanwhile is not touched. `Ok` when every column still has a member in sync.
+    pub(super) async fn drop_members(&self, before: &Members, failed: &[usize]) -> Result<(), IoError> {
         let _one_change = self.change.lock().await;
         self.check_running()?;
         let mut failed: SmallVec<[usize; 4]> = SmallVec::from_slice(failed);
+        let now = self.members.load_full();
+        failed.retain(|&mut member| now.list[member].is_same_device(&before.list[member]));
         loop {
             let members = self.members.load_full();
             failed.retain(|&mut member| members.list[member].serving != Serving::Out);
@@ -184,7 +197,12 @@ impl Group {
             return Ok(());
         }
         let _change_ended = self.change.lock().await;
-        self.check_running()
+        self.check_running()?;
+        if self.durable_generation.load(Ordering::Acquire) < generation {
+            // Whoever was to record it was dropped in the middle.
+            return Err(self.stop("its membership cannot be recorded"));
+        }
+        Ok(())
     }
 
     /// Takes a device in at its place, to be copied to. Its region log is written whole; what it lacks is stale.
@@ -193,6 +211,11 @@ impl Group {
             let _one_change = self.change.lock().await;
             self.check_running()?;
             let mut next = Members::clone(&self.members.load());
+            if next.list[member].serving != Serving::Out {
+                return Err(IoError::GroupUnavailable {
+                    why: "the member is in service",
+                });
+            }
             next.list[member] = Member {
                 serving: Serving::Joining,
                 device: Some(device),
@@ -234,7 +257,11 @@ impl Group {
         });
         let next = Arc::new(next);
         self.members.store(Arc::clone(&next));
-        self.make_durable(&next).await
+        self.make_durable(&next).await?;
+        // Nothing may reach the old device any more: it may become part of something else.
+        let whole = ByteRange::between(0, self.layout.capacity());
+        drop(self.lock.claim(whole, Mode::Exclusive).await);
+        Ok(())
     }
 
     /// Members that have been joining are in sync, durably. The caller has copied everything and flushed.

@@ -41,6 +41,8 @@ struct Inner {
     pending: BTreeMap<u64, u64>,
     epoch: u64,
     flushed_epoch: u64,
+    /// How often a member began to join.
+    joins: u64,
     dirty: BTreeSet<BlockId>,
     sequences: Vec<u64>,
 }
@@ -355,6 +357,7 @@ impl Regions {
     /// Everything marked is lacking on the member that joins.
     pub(super) fn stale_all_marked(&self) {
         let mut inner = self.lock();
+        inner.joins += 1;
         inner.stale = inner.intent.clone();
     }
 
@@ -406,15 +409,30 @@ impl Regions {
             .count()
     }
 
-    /// All copies of the region are equal, though not flushed yet.
-    pub(super) fn synced(&self, region: u64) {
+    /// How often a member began to join: to be asked before the first chunk of a region is copied.
+    pub(super) fn joins(&self) -> u64 {
+        self.lock().joins
+    }
+
+    /// All copies of the region are equal, though not flushed yet. Means nothing where a member began to join while
+    /// the region was copied (`joins` changed): it may lack the first chunks.
+    pub(super) fn synced(&self, region: u64, joins: u64) {
         let mut inner = self.lock();
+        if inner.joins != joins {
+            return;
+        }
         let at = index(region);
         inner.suspect.set(at, false);
         inner.stale.set(at, false);
         inner.uses[at].epoch = inner.epoch;
         self.suspects
             .store(inner.suspect.ones().count(), Ordering::Release);
+    }
+
+    /// Whether space was written for the first time since the last flush. Bounds what a host that never flushes leaves
+    /// in memory, and what it loses.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.lock().pending.is_empty()
     }
 
     /// Regions with a mark.

@@ -23,27 +23,47 @@ impl Group {
     /// nothing is to be done.
     pub async fn sync(&self) -> Result<(), IoError> {
         let mut from = 0;
+        let mut first_error = None;
         while let Some(region) = self.regions.next_to_sync(from) {
-            if !planted::is(Planted::SkipResync) {
-                for chunk in self.regions.region_range(region).split_at_multiples(CHUNK) {
-                    self.copy_chunk(chunk).await?;
-                    tokio::task::yield_now().await;
-                }
+            if self.is_halted() {
+                return Ok(());
             }
-            self.regions.synced(region);
+            let joins = self.regions.joins();
             from = region + 1;
+            if let Err(error) = self.sync_region(region).await {
+                // The others can still be made equal; this one keeps its mark.
+                first_error.get_or_insert(error);
+                continue;
+            }
+            self.regions.synced(region, joins);
         }
         self.flush().await?;
-        self.finish_joining().await
+        self.finish_joining().await?;
+        first_error.map_or(Ok(()), Err)
     }
 
-    /// Takes back the marks of regions that no write touched since the last call. `last` is kept by the caller from
-    /// call to call, first 0.
+    async fn sync_region(&self, region: u64) -> Result<(), IoError> {
+        if planted::is(Planted::SkipResync) {
+            return Ok(());
+        }
+        for chunk in self.regions.region_range(region).split_at_multiples(CHUNK) {
+            self.copy_chunk(chunk).await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Makes what waits for a flush durable, and takes back the marks of regions that no write touched since the last
+    /// call. `last` is kept by the caller from call to call, first 0.
     pub async fn take_back_marks(&self, last: &mut u64) -> Result<(), IoError> {
-        if !self.members.load().whole() || self.regions.marked() == 0 {
+        let whole = self.members.load().whole();
+        if !self.regions.has_pending() && !(whole && self.regions.marked() > 0) {
             return Ok(());
         }
         self.flush().await?;
+        if !whole {
+            return Ok(());
+        }
         let idle_since = std::mem::replace(last, self.regions.epoch());
         // A member may have left while the devices flushed.
         if self.members.load().whole() && self.regions.unmark_idle(idle_since) {
@@ -55,7 +75,11 @@ impl Group {
     /// Before a read in a suspect region: a block that was being written when the appliance went down must not change
     /// back and forth.
     pub(super) async fn equalize(&self, range: ByteRange) -> Result<(), IoError> {
-        self.copy_chunk(self.regions.round_to_granules(range)).await
+        match self.copy_chunk(self.regions.round_to_granules(range)).await {
+            // A block beside those that are read cannot be read from any copy: that is no reason to refuse these.
+            Err(IoError::Device(_)) => self.copy_chunk(range).await,
+            copied => copied,
+        }
     }
 
     /// Makes all copies of `range` equal to the first one in sync.

@@ -108,7 +108,7 @@ impl Group {
         if failed.is_empty() {
             return self.wait_durable(members.record.membership.generation).await;
         }
-        self.drop_members(&failed).await
+        self.drop_members(members, &failed).await
     }
 }
 

@@ -19,11 +19,15 @@ use crate::map::{Layout, PlacementError};
 use crate::planted::Planted;
 use crate::raid::{self, Group, GroupState, MemberStatus};
 use crate::types::geometry::OpenBlock;
-use crate::types::{DeviceId, DeviceNumber, EmulationType, GroupNumber, IdSource, VolumeId, VolumeNumber};
+use crate::types::{
+    ByteRange, DeviceId, DeviceNumber, EmulationType, GroupNumber, IdSource, VolumeId, VolumeNumber,
+};
 use crate::volume::Volume;
 
 /// Bytes of a disk beside its share of logical devices: what the smallest device leaves to its metadata and logs.
 const RESERVED: u64 = 12 << 20;
+/// The metadata area of the smallest disk and of those a little larger: sealed frames, on several holders.
+const CHECKED: (u64, u64) = (64 << 10, 4 << 20);
 /// How often [`World::settle`] looks.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -175,7 +179,7 @@ impl World for ApplianceWorld {
     const PLANTED: &'static [Planted] = &Planted::ALL;
 
     fn shape(dice: &mut Dice) -> Shape {
-        Shape::random(dice, RESERVED, None)
+        Shape::random(dice, RESERVED, ByteRange::new(CHECKED.0, CHECKED.1))
     }
 
     fn mirror(dice: &mut Dice, copies: usize) -> Option<Shape> {

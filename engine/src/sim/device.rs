@@ -389,3 +389,7 @@ impl std::fmt::Debug for SimDevice {
         write!(f, "d{}", self.0.index)
     }
 }
+
+#[cfg(test)]
+#[path = "device_tests.rs"]
+mod tests;

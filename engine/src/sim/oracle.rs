@@ -226,3 +226,7 @@ impl Oracle {
         self.reads.first().copied().unwrap_or(self.now)
     }
 }
+
+#[cfg(test)]
+#[path = "oracle_tests.rs"]
+mod tests;

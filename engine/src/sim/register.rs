@@ -102,7 +102,8 @@ impl Register {
     #[must_use]
     pub fn end_write(&mut self, id: WriteId, outcome: Outcome, now: u64) -> bool {
         let Some(index) = self.versions.iter().position(|v| v.id == id) else {
-            return false;
+            // It was seen, then overwritten, while it ran.
+            return outcome != Outcome::Refused;
         };
         let version = &mut self.versions[index];
         match outcome {

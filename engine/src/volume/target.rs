@@ -1,6 +1,6 @@
 //! A volume as what host protocols attach to: every kind of request on its way down.
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 
 use super::{Shape, Volume, stopping};
 use crate::io::range_lock::{Mode, RangeGuard};
@@ -53,7 +53,7 @@ impl Volume {
     async fn zero_piece(&self, range: ByteRange, unmap: bool) -> Result<(), IoError> {
         let _claim = self.admit(range).await;
         let shape = self.shape.load_full();
-        try_join_all(shape.map.pieces(range).map(|piece| {
+        all_of(shape.map.pieces(range).map(|piece| {
             let shape = &shape;
             async move {
                 match piece {
@@ -76,7 +76,7 @@ impl Volume {
 
 /// Writes a request that lies on several places of the map.
 async fn write_pieces(shape: &Shape, range: ByteRange, data: &BufSlice) -> Result<(), IoError> {
-    try_join_all(shape.map.pieces(range).map(|piece| async move {
+    all_of(shape.map.pieces(range).map(|piece| async move {
         match piece {
             Piece::Mapped {
                 range: part,
@@ -98,7 +98,7 @@ async fn write_pieces(shape: &Shape, range: ByteRange, data: &BufSlice) -> Resul
 }
 
 async fn read_pieces(shape: &Shape, range: ByteRange) -> Result<Segments, IoError> {
-    let parts = try_join_all(shape.map.pieces(range).map(|piece| async move {
+    let parts = all_of(shape.map.pieces(range).map(|piece| async move {
         match piece {
             Piece::Mapped {
                 range: part,
@@ -120,9 +120,7 @@ async fn read_pieces(shape: &Shape, range: ByteRange) -> Result<Segments, IoErro
 async fn flush_groups(shape: &Shape) -> Result<(), IoError> {
     match shape.groups.as_slice() {
         [only] => only.flush().await,
-        groups => try_join_all(groups.iter().map(|group| group.flush()))
-            .await
-            .map(|_| ()),
+        groups => all_of(groups.iter().map(|group| group.flush())).await.map(|_| ()),
     }
 }
 
@@ -268,4 +266,12 @@ fn push(runs: &mut Vec<StatusRun>, run: StatusRun) {
         Some(last) if last.hole == run.hole && last.zero == run.zero => last.len += run.len,
         _ => runs.push(run),
     }
+}
+
+/// Runs all to their end, then fails with the first error: a part that failed must not cut off the others in the
+/// middle of what they change.
+async fn all_of<T>(
+    parts: impl Iterator<Item = impl Future<Output = Result<T, IoError>>>,
+) -> Result<Vec<T>, IoError> {
+    join_all(parts).await.into_iter().collect()
 }

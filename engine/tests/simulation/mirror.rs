@@ -2,8 +2,8 @@
 //!
 //! Reads share, writes exclude each other and reads, over the whole volume.
 
-use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ashlar_engine::device::{self, Device as _, DeviceError, Request};
 use ashlar_engine::export::{StatusRun, Target, TargetInfo, ZeroOptions};
@@ -32,8 +32,8 @@ pub(crate) struct MirrorVolume {
     capacity: u64,
     block: u32,
     lock: RwLock<()>,
-    /// The disk that the next read goes to.
-    next: Cell<usize>,
+    /// Counts reads: they take turns.
+    next: AtomicUsize,
 }
 
 impl MirrorVolume {
@@ -45,7 +45,7 @@ impl MirrorVolume {
             capacity,
             block: info.block,
             lock: RwLock::new(()),
-            next: Cell::new(0),
+            next: AtomicUsize::new(0),
         }
     }
 
@@ -129,8 +129,8 @@ impl Target for MirrorVolume {
     async fn read(&self, range: ByteRange) -> Result<Segments, IoError> {
         self.check(range)?;
         let _reading = self.lock.read().await;
-        self.next.set((self.next.get() + 1) % self.disks.len());
-        let data = self.read_from(self.next.get(), range).await?;
+        let disk = self.next.fetch_add(1, Ordering::Relaxed) % self.disks.len();
+        let data = self.read_from(disk, range).await?;
         Ok(Segments::from_buf([Segment::Data(data)]))
     }
 

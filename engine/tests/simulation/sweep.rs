@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use ashlar_engine::planted::Planted;
+use ashlar_engine::sim::run::Absences;
 
 use crate::Program;
 
@@ -20,10 +21,19 @@ const SEEDS_TWICE: u64 = 20;
 type Test = fn() -> Tally;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("an_appliance_keeps_every_promise", || {
+        keeps_every_promise(Program::Appliance)
+    }),
+    ("members_absent_in_any_order_never_bring_old_data_back", || {
+        survives_absences(Program::Appliance)
+    }),
+    ("planted_bugs_are_found_in_an_appliance", || {
+        finds_planted_bugs(Program::Appliance)
+    }),
+    ("equal_seeds_give_equal_traces", || repeats(Program::Appliance)),
     ("a_mirror_that_writes_through_keeps_every_promise", || {
         keeps_every_promise(Program::Mirror)
     }),
-    ("equal_seeds_give_equal_traces", || repeats(Program::Mirror)),
     ("planted_bugs_are_found_in_a_mirror", || {
         finds_planted_bugs(Program::Mirror)
     }),
@@ -52,6 +62,7 @@ struct Case {
     program: Program,
     seed: u64,
     plant: Option<Planted>,
+    absences: Option<Absences>,
     trace: bool,
 }
 
@@ -59,6 +70,9 @@ impl Case {
     fn arguments(&self) -> Vec<String> {
         let mut arguments = vec!["--program".into(), self.program.name().into()];
         arguments.extend(["--seed".into(), self.seed.to_string()]);
+        if let Some(Absences { copies, order }) = self.absences {
+            arguments.extend(["--absences".into(), format!("{copies}:{order}")]);
+        }
         if self.trace {
             arguments.push("--trace".into());
         }
@@ -128,6 +142,7 @@ fn seeds(program: Program, count: u64) -> impl Iterator<Item = Case> {
         program,
         seed,
         plant: None,
+        absences: None,
         trace: false,
     })
 }
@@ -135,6 +150,23 @@ fn seeds(program: Program, count: u64) -> impl Iterator<Item = Case> {
 fn keeps_every_promise(program: Program) -> Tally {
     let mut tally = Tally::default();
     each(seeds(program, number("SEEDS", SEEDS)), |case, output| {
+        tally.note(output.status.success(), || case.report(&output));
+        true
+    });
+    tally
+}
+
+/// Every order in which the members of mirrors of two and three are missing over some restarts, each with a seed of
+/// its own.
+fn survives_absences(program: Program) -> Tally {
+    let mut tally = Tally::default();
+    let orders = |copies| (0..Absences::orders(copies)).map(move |order| Absences { copies, order });
+    let cases = seeds(program, u64::MAX >> 1).zip([2, 3].into_iter().flat_map(orders));
+    let cases = cases.map(|(case, absences)| Case {
+        absences: Some(absences),
+        ..case
+    });
+    each(cases, |case, output| {
         tally.note(output.status.success(), || case.report(&output));
         true
     });
@@ -150,10 +182,8 @@ fn repeats(program: Program) -> Tally {
         match first.take() {
             None => first = Some(output),
             Some(before) => {
-                let same = before.stdout == output.stdout && output.status.success();
-                tally.note(same, || {
-                    format!("two runs differ or fail:\n{}", case.report(&output))
-                });
+                let same = before.stdout == output.stdout && before.status == output.status;
+                tally.note(same, || format!("two runs differ:\n{}", case.report(&output)));
             }
         }
         true

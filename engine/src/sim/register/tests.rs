@@ -137,6 +137,17 @@ fn a_refused_write_that_was_seen_is_a_violation() {
 }
 
 #[test]
+fn a_write_that_was_seen_and_overwritten_while_it_ran_may_still_end_well() {
+    let mut register = Register::default();
+    register.begin_write(id(1), false, 1);
+    assert!(register.read(Content::Written(id(1)), 2, 3));
+    write(&mut register, 2, 4, 5, true);
+    register.prune(6);
+    assert!(register.end_write(id(1), Outcome::Done { durable: false }, 7));
+    assert!(reads(&register, 2, 8));
+}
+
+#[test]
 fn zeros_written_twice_are_one_value() {
     let mut register = Register::default();
     write(&mut register, 1, 1, 2, false);
