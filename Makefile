@@ -28,7 +28,7 @@ test: deps lint unit simulation ## Pass every test; installs the Debian packages
 
 .PHONY: unit
 unit: toolchain
-	cargo build --package ashlar-engine --bins --examples
+	cargo build --workspace --bins --examples
 	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; else cargo test --workspace --tests; fi
 	cargo test --workspace --doc
 

@@ -29,8 +29,9 @@ head -c 64M /dev/urandom >"$dir/image"
 show nbdcopy --flush "$dir/image" "$uri"
 
 step "kill -9, in the midst of further writes elsewhere in the volume"
-fio --name=more --ioengine=nbd --rw=randwrite --bs=4k --offset=128m --size=64m --iodepth=8 --time_based --runtime=60 \
-  --uri="$uri" --trigger-timeout=2 --trigger="kill -KILL $server" --output="$dir/fio.log" || true
+# fio keeps the state of its writes in the folder that it is started in.
+(cd "$dir" && fio --name=more --ioengine=nbd --rw=randwrite --bs=4k --offset=128m --size=64m --iodepth=8 --time_based \
+  --runtime=60 --uri="$uri" --trigger-timeout=2 --trigger="kill -KILL $server" --output=fio.log) || true
 wait "$server" && { echo "the server ended by itself" >&2; exit 1; }
 
 step "The same again, and the image out of it"

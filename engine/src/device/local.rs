@@ -20,6 +20,10 @@ use super::{Completion, Device, DeviceError, DeviceInfo, Request, Started, inlin
 use crate::io::IoBuf;
 use crate::io::buffer::PAGE;
 
+/// How often, and how long apart, the lock of a file is tried that somebody holds: 3 s in all.
+const LOCK_TRIES: u32 = 60;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Whether data passes the kernel's page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CachePolicy {
@@ -258,8 +262,22 @@ pub(super) fn expect_kind(path: &Path, kind: FileType, wanted: &'static str) -> 
 }
 
 /// Takes the file for this process alone, as long as it is open.
+///
+/// The kernel ends the rings of a killed process a moment after the process itself, and until then they hold its files
+/// and their locks: so a restart waits a little before it calls a file in use.
 pub(super) fn lock(path: &Path, file: &OwnedFd) -> Result<(), OpenError> {
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).map_err(os_error(path, "locking"))
+    let mut tries_left = LOCK_TRIES;
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if tries_left > 0 => tries_left -= 1,
+            locked => return locked.map_err(os_error(path, "locking")),
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "opening blocks, and no lock tells when another process ends it"
+        )]
+        std::thread::sleep(LOCK_PAUSE);
+    }
 }
 
 /// Lets the file's data pass by the page cache, and returns what offsets, lengths and memory must be multiples of.

@@ -129,12 +129,8 @@ impl<S: State> Store<S> {
         forced: bool,
     ) -> Result<(), StoreError> {
         let mut inner = self.inner.lock().await;
-        let needed = if forced { 1 } else { inner.named.len().div_ceil(2) };
         let mut live = Vec::new();
-        for (device, range) in devices {
-            if live.len() == MAX_HOLDERS {
-                break;
-            }
+        for (device, range) in devices.into_iter().take(MAX_HOLDERS) {
             let known = inner
                 .live
                 .iter()
@@ -142,8 +138,9 @@ impl<S: State> Store<S> {
                 .cloned();
             live.push(known.unwrap_or_else(|| Area::blank(device, range)));
         }
-        let previous: Vec<DeviceId> = inner.named.clone();
+        let previous = std::mem::take(&mut inner.named);
         inner.live = live;
+        inner.named = previous.clone();
         // A newcomer gets a whole copy first, still under the old list: it counts only once it has everything.
         let mut index = 0;
         while index < inner.live.len() {
@@ -157,39 +154,22 @@ impl<S: State> Store<S> {
                 Err(full) => return Err(StoreError::Full(full)),
             }
         }
-        let written = inner
-            .live
-            .iter()
-            .filter(|area| previous.contains(&area.device.id()))
-            .count();
-        if written < needed {
-            return Err(StoreError::NoQuorum {
-                written,
-                named: previous.len(),
-                needed,
-            });
-        }
-        // Every one of the new holders, so that also half of the old ones know the new list.
+        let old = if forced { Vec::new() } else { previous };
+        inner.check_quorum(&old)?;
         if inner.broken == Some(StoreError::NotTaken) {
             inner.broken = None;
         }
         inner.named = inner.live_ids();
-        let all = inner.named.len();
-        inner.commit(&self.ids, Vec::new(), all).await
+        inner.commit(&self.ids, Vec::new(), &old).await?;
+        inner.narrow(&self.ids).await
     }
 
     /// Makes the records durable, then applies them. All or none.
     pub async fn commit(&self, records: Vec<S::Record>) -> Result<(), StoreError> {
         let mut inner = self.inner.lock().await;
-        let needed = inner.named.len().div_ceil(2);
-        inner.commit(&self.ids, records, needed).await?;
-        while inner.live.len() < inner.named.len() {
-            // A holder failed: from now on the survivors alone decide, and half of the old ones must know it.
-            let needed = inner.named.len().div_ceil(2);
-            inner.named = inner.live_ids();
-            inner.commit(&self.ids, Vec::new(), needed).await?;
-        }
-        Ok(())
+        let named = inner.named.clone();
+        inner.commit(&self.ids, records, &named).await?;
+        inner.narrow(&self.ids).await
     }
 
     /// Looks at the state.
@@ -235,11 +215,40 @@ impl<S: State> Inner<S> {
         live[index].rewrite(state, *tip, named, history).await
     }
 
+    /// Whether at least half of `holders` are live.
+    fn check_quorum(&self, holders: &[DeviceId]) -> Result<(), StoreError> {
+        let written = self
+            .live
+            .iter()
+            .filter(|area| holders.contains(&area.device.id()))
+            .count();
+        let needed = holders.len().div_ceil(2);
+        if written >= needed && !self.live.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::NoQuorum {
+            written,
+            named: holders.len(),
+            needed: needed.max(1),
+        })
+    }
+
+    /// After a holder failed: from now on the survivors alone decide, and half of the old ones must know it.
+    async fn narrow(&mut self, ids: &IdSource) -> Result<(), StoreError> {
+        while self.live.len() < self.named.len() {
+            let survivors = self.live_ids();
+            let previous = std::mem::replace(&mut self.named, survivors);
+            self.commit(ids, Vec::new(), &previous).await?;
+        }
+        Ok(())
+    }
+
+    /// One commit: durable on half of the holders that it names and on half of `previous`, those before it.
     async fn commit(
         &mut self,
         ids: &IdSource,
         records: Vec<S::Record>,
-        needed: usize,
+        previous: &[DeviceId],
     ) -> Result<(), StoreError> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
@@ -255,20 +264,17 @@ impl<S: State> Inner<S> {
         };
         let frame = frame::encode(&head, &records);
         self.make_room(&frame).await?;
-        let named = self.named.len();
         // Stands where this future is dropped before the outcome is known.
         self.broken = Some(StoreError::CutOff);
         let appends = self.live.iter_mut().map(|area| area.append(frame.clone()));
         let appended = futures_util::future::join_all(appends).await;
         let mut outcome = appended.iter().map(Result::is_ok);
         self.live.retain(|_| outcome.next() == Some(true));
-        let written = self.live.len();
-        if written < needed {
-            let error = StoreError::NoQuorum {
-                written,
-                named,
-                needed,
-            };
+        let named = self.named.clone();
+        if let Err(error) = self
+            .check_quorum(previous)
+            .and_then(|()| self.check_quorum(&named))
+        {
             self.broken = Some(error.clone());
             return Err(error);
         }

@@ -391,5 +391,4 @@ impl std::fmt::Debug for SimDevice {
 }
 
 #[cfg(test)]
-#[path = "device_tests.rs"]
 mod tests;

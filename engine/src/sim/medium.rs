@@ -251,5 +251,4 @@ fn some_of(range: ByteRange, dice: &mut Dice) -> Vec<ByteRange> {
 }
 
 #[cfg(test)]
-#[path = "medium_tests.rs"]
 mod tests;

@@ -228,5 +228,4 @@ impl Oracle {
 }
 
 #[cfg(test)]
-#[path = "oracle_tests.rs"]
 mod tests;

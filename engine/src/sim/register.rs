@@ -223,5 +223,4 @@ fn certainly_older(old: &Version, new: &Version) -> bool {
 }
 
 #[cfg(test)]
-#[path = "register_tests.rs"]
 mod tests;

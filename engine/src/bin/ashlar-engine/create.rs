@@ -104,7 +104,24 @@ impl Create {
         members.chain(remote).chain(holder).collect()
     }
 
+    /// Makes everything, or leaves nothing behind that was not there before.
     async fn make(&self, level: Level) -> Result<(), Failure> {
+        let new_files: Vec<PathBuf> = self
+            .sources()
+            .iter()
+            .filter_map(|(source, _)| source.file(&self.dir))
+            .filter(|path| !path.exists())
+            .collect();
+        let made = self.make_all(level).await;
+        if made.is_err() {
+            for file in new_files.iter().filter(|file| file.exists()) {
+                std::fs::remove_file(file)?;
+            }
+        }
+        made
+    }
+
+    async fn make_all(&self, level: Level) -> Result<(), Failure> {
         let sources = self.sources();
         let mut devices = Vec::new();
         for (source, size) in &sources {

@@ -55,6 +55,14 @@ impl Source {
         }
     }
 
+    /// The file that holds the device, where it is one.
+    pub(crate) fn file(&self, folder: &Path) -> Option<PathBuf> {
+        match self {
+            Self::File { path, .. } => Some(folder.join(path)),
+            Self::Remote(_) => None,
+        }
+    }
+
     /// Opens the device; a file that does not exist is made with `size` bytes where that is given.
     pub(crate) async fn open(&self, folder: &Path, size: Option<u64>) -> Result<Arc<dyn Device>, Failure> {
         match self {

@@ -125,6 +125,9 @@ impl Serve {
         let appliance = Appliance::open(devices, &options, IdSource::from_system()).await?;
         let registry = Arc::new(Registry::default());
         let names = self.offer(&appliance, &registry).await?;
+        if names.is_empty() {
+            return Err("no volume can be served".into());
+        }
         let settings = Settings {
             tls: self.tls()?,
             ..Settings::default()
