@@ -1,7 +1,8 @@
 //! One holder's metadata area: two halves, each a snapshot followed by the commits since.
 //!
 //! Invariants: the half in use is never overwritten; a new snapshot goes to the other half and counts only once its end
-//! frame is durable. What stands behind the last commit is old: the chain of parents ends there.
+//! frame is durable. Then the former half is made void: it may be of another line of descent, and further on in it.
+//! What stands behind the last commit is old: the chain of parents ends there.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::State;
 use super::frame::{self, FRAME_UNIT, Head, History, KIND, Tip};
 use crate::device::{DeviceError, DeviceHandle};
-use crate::io::BufSlice;
+use crate::io::{BufSlice, IoBuf};
 use crate::types::sealed::{self, HEADER_LEN};
 use crate::types::{ByteRange, DeviceId};
 
@@ -193,18 +194,36 @@ pub(super) async fn scan(device: &DeviceHandle, range: ByteRange) -> Result<Opti
 }
 
 impl Area {
-    /// An area whose next write is a snapshot to its first half.
+    /// An area that holds nothing: its next write is a snapshot to its first half.
     pub(super) fn blank(device: Arc<DeviceHandle>, range: ByteRange) -> Self {
-        let full = half_of(range, 1).len();
-        Self {
-            device,
-            range,
-            half: 1,
-            end: full,
+        Self::full(device, range, 1)
+    }
+
+    /// An area that holds another copy than the one that counts: its next write is a snapshot beside that copy, which
+    /// stays until the snapshot is durable.
+    pub(super) fn outdated(device: Arc<DeviceHandle>, range: ByteRange, scanned: &Scanned) -> Self {
+        Self::full(device, range, scanned.half)
+    }
+
+    /// The area of a device that was no holder lately: it may have a copy from when it was.
+    pub(super) async fn newcomer(device: Arc<DeviceHandle>, range: ByteRange) -> Self {
+        match scan(&device, range).await {
+            Ok(Some(scanned)) => Self::outdated(device, range, &scanned),
+            Ok(None) | Err(_) => Self::blank(device, range),
         }
     }
 
-    /// Whether the area holds the state that it was opened for; a blank one does not.
+    fn full(device: Arc<DeviceHandle>, range: ByteRange, half: u64) -> Self {
+        let end = half_of(range, half).len();
+        Self {
+            device,
+            range,
+            half,
+            end,
+        }
+    }
+
+    /// Whether the area holds the state that it was opened for; a blank or outdated one does not.
     pub(super) fn is_current(&self) -> bool {
         self.end < half_of(self.range, self.half).len()
     }
@@ -284,6 +303,9 @@ impl Area {
             .put::<S::Record>(target, end, &Head::SnapshotEnd { tip, parts }, &[])
             .await?;
         self.device.flush().await?;
+        let former = half_of(self.range, self.half).start();
+        let nothing = IoBuf::zeroed(usize_of(FRAME_UNIT)).into_slice();
+        self.device.write(former, nothing, true).await?;
         (self.half, self.end) = (half, end);
         Ok(())
     }

@@ -99,7 +99,8 @@ impl<S: State> Store<S> {
                 Some(scanned) if scanned.tip == elected.tip => {
                     Area::scanned(Arc::clone(&copy.device), copy.area, scanned)
                 }
-                _ => Area::blank(Arc::clone(&copy.device), copy.area),
+                Some(other) => Area::outdated(Arc::clone(&copy.device), copy.area, other),
+                None => Area::blank(Arc::clone(&copy.device), copy.area),
             })
             .collect();
         let inner = Inner {
@@ -135,7 +136,10 @@ impl<S: State> Store<S> {
                 .iter()
                 .find(|area| area.device.id() == device.id())
                 .cloned();
-            live.push(known.unwrap_or_else(|| Area::blank(device, range)));
+            live.push(match known {
+                Some(area) => area,
+                None => Area::newcomer(device, range).await,
+            });
         }
         let previous: Vec<DeviceId> = inner.named.clone();
         inner.live = live;
@@ -165,21 +169,20 @@ impl<S: State> Store<S> {
             });
         }
         // Every one of the new holders, so that also half of the old ones know the new list.
-        inner.named = inner.live_ids();
-        let all = inner.named.len();
-        inner.commit(&self.ids, Vec::new(), all).await
+        let holders = inner.live_ids();
+        let all = holders.len();
+        inner.commit(&self.ids, Vec::new(), holders, all).await
     }
 
     /// Makes the records durable, then applies them. All or none.
     pub async fn commit(&self, records: Vec<S::Record>) -> Result<(), StoreError> {
         let mut inner = self.inner.lock().await;
-        let needed = inner.named.len().div_ceil(2);
-        inner.commit(&self.ids, records, needed).await?;
+        let (holders, needed) = (inner.named.clone(), inner.named.len().div_ceil(2));
+        inner.commit(&self.ids, records, holders, needed).await?;
         while inner.live.len() < inner.named.len() {
             // A holder failed: from now on the survivors alone decide, and half of the old ones must know it.
-            let needed = inner.named.len().div_ceil(2);
-            inner.named = inner.live_ids();
-            inner.commit(&self.ids, Vec::new(), needed).await?;
+            let (survivors, needed) = (inner.live_ids(), inner.named.len().div_ceil(2));
+            inner.commit(&self.ids, Vec::new(), survivors, needed).await?;
         }
         Ok(())
     }
@@ -227,10 +230,13 @@ impl<S: State> Inner<S> {
         live[index].rewrite(state, *tip, named, history).await
     }
 
+    /// Commits to every live holder; from then on `holders` are the named ones. A snapshot that must come first still
+    /// names the old ones, who alone can say that there are others.
     async fn commit(
         &mut self,
         ids: &IdSource,
         records: Vec<S::Record>,
+        holders: Vec<DeviceId>,
         needed: usize,
     ) -> Result<(), StoreError> {
         if let Some(error) = &self.broken {
@@ -243,7 +249,7 @@ impl<S: State> Inner<S> {
         let head = Head::Commit {
             tip,
             parent: self.tip.id,
-            holders: self.named.clone(),
+            holders: holders.clone(),
         };
         let frame = frame::encode(&head, &records);
         self.make_room(&frame).await?;
@@ -266,6 +272,7 @@ impl<S: State> Inner<S> {
             return Err(error);
         }
         self.tip = tip;
+        self.named = holders;
         self.history.push(tip);
         records.into_iter().for_each(|record| self.state.apply(record));
         Ok(())
