@@ -1,7 +1,8 @@
 //! One holder's metadata area: two halves, each a snapshot followed by the commits since.
 //!
 //! Invariants: the half in use is never overwritten; a new snapshot goes to the other half and counts only once its end
-//! frame is durable. What stands behind the last commit is old: the chain of parents ends there.
+//! frame is durable. Then the former half is made void: it may be of another line of descent, and further on in it.
+//! What stands behind the last commit is old: the chain of parents ends there.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::State;
 use super::frame::{self, FRAME_UNIT, Head, History, KIND, Tip};
 use crate::device::{DeviceError, DeviceHandle};
-use crate::io::BufSlice;
+use crate::io::{BufSlice, IoBuf};
 use crate::types::sealed::{self, HEADER_LEN};
 use crate::types::{ByteRange, DeviceId};
 
@@ -47,8 +48,6 @@ pub(super) struct Area {
     range: ByteRange,
     half: u64,
     end: u64,
-    /// The half in use holds a copy that does not count any more, to be made invalid once the other half is whole.
-    stale: bool,
 }
 
 /// Reads frames in order from one half.
@@ -195,19 +194,36 @@ pub(super) async fn scan(device: &DeviceHandle, range: ByteRange) -> Result<Opti
 }
 
 impl Area {
-    /// An area whose next write is a snapshot to its first half.
+    /// An area that holds nothing: its next write is a snapshot to its first half.
     pub(super) fn blank(device: Arc<DeviceHandle>, range: ByteRange) -> Self {
-        let full = half_of(range, 1).len();
-        Self {
-            device,
-            range,
-            half: 1,
-            end: full,
-            stale: false,
+        Self::full(device, range, 1)
+    }
+
+    /// An area that holds another copy than the one that counts: its next write is a snapshot beside that copy, which
+    /// stays until the snapshot is durable.
+    pub(super) fn outdated(device: Arc<DeviceHandle>, range: ByteRange, scanned: &Scanned) -> Self {
+        Self::full(device, range, scanned.half)
+    }
+
+    /// The area of a device that was no holder lately: it may have a copy from when it was.
+    pub(super) async fn newcomer(device: Arc<DeviceHandle>, range: ByteRange) -> Self {
+        match scan(&device, range).await {
+            Ok(Some(scanned)) => Self::outdated(device, range, &scanned),
+            Ok(None) | Err(_) => Self::blank(device, range),
         }
     }
 
-    /// Whether the area holds the state that it was opened for; a blank one does not.
+    fn full(device: Arc<DeviceHandle>, range: ByteRange, half: u64) -> Self {
+        let end = half_of(range, half).len();
+        Self {
+            device,
+            range,
+            half,
+            end,
+        }
+    }
+
+    /// Whether the area holds the state that it was opened for; a blank or outdated one does not.
     pub(super) fn is_current(&self) -> bool {
         self.end < half_of(self.range, self.half).len()
     }
@@ -219,19 +235,6 @@ impl Area {
             range,
             half: scanned.half,
             end: scanned.end,
-            stale: false,
-        }
-    }
-
-    /// An area whose copy is older than the one that counts, or another one: its next write is a snapshot beside it.
-    pub(super) fn stale(device: Arc<DeviceHandle>, range: ByteRange, scanned: &Scanned) -> Self {
-        let full = half_of(range, scanned.half).len();
-        Self {
-            device,
-            range,
-            half: scanned.half,
-            end: full,
-            stale: true,
         }
     }
 
@@ -300,14 +303,9 @@ impl Area {
             .put::<S::Record>(target, end, &Head::SnapshotEnd { tip, parts }, &[])
             .await?;
         self.device.flush().await?;
-        if std::mem::take(&mut self.stale) {
-            // It may have gone further than the one that counts, and would be taken for newer at the next start.
-            let first = half_of(self.range, self.half).start();
-            self.device
-                .zero(ByteRange::between(first, first + FRAME_UNIT), false)
-                .await?;
-            self.device.flush().await?;
-        }
+        let former = half_of(self.range, self.half).start();
+        let nothing = IoBuf::zeroed(usize_of(FRAME_UNIT)).into_slice();
+        self.device.write(former, nothing, true).await?;
         (self.half, self.end) = (half, end);
         Ok(())
     }

@@ -33,4 +33,6 @@ pub trait State: Default + Send + 'static {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;

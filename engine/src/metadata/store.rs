@@ -103,7 +103,7 @@ impl<S: State> Store<S> {
                 Some(scanned) if scanned.tip == elected.tip => {
                     Area::scanned(Arc::clone(&copy.device), copy.area, scanned)
                 }
-                Some(scanned) => Area::stale(Arc::clone(&copy.device), copy.area, scanned),
+                Some(other) => Area::outdated(Arc::clone(&copy.device), copy.area, other),
                 None => Area::blank(Arc::clone(&copy.device), copy.area),
             })
             .collect();
@@ -136,11 +136,12 @@ impl<S: State> Store<S> {
                 .iter()
                 .find(|area| area.device.id() == device.id())
                 .cloned();
-            live.push(known.unwrap_or_else(|| Area::blank(device, range)));
+            live.push(match known {
+                Some(area) => area,
+                None => Area::newcomer(device, range).await,
+            });
         }
-        let previous = std::mem::take(&mut inner.named);
         inner.live = live;
-        inner.named = previous.clone();
         // A newcomer gets a whole copy first, still under the old list: it counts only once it has everything.
         let mut index = 0;
         while index < inner.live.len() {
@@ -154,21 +155,25 @@ impl<S: State> Store<S> {
                 Err(full) => return Err(StoreError::Full(full)),
             }
         }
-        let old = if forced { Vec::new() } else { previous };
-        inner.check_quorum(&old)?;
+        if !forced {
+            inner.check_quorum(&inner.named)?;
+        }
         if inner.broken == Some(StoreError::NotTaken) {
             inner.broken = None;
         }
-        inner.named = inner.live_ids();
-        inner.commit(&self.ids, Vec::new(), &old).await?;
+        if forced {
+            inner.named.clear();
+        }
+        let holders = inner.live_ids();
+        inner.commit(&self.ids, Vec::new(), holders).await?;
         inner.narrow(&self.ids).await
     }
 
     /// Makes the records durable, then applies them. All or none.
     pub async fn commit(&self, records: Vec<S::Record>) -> Result<(), StoreError> {
         let mut inner = self.inner.lock().await;
-        let named = inner.named.clone();
-        inner.commit(&self.ids, records, &named).await?;
+        let holders = inner.named.clone();
+        inner.commit(&self.ids, records, holders).await?;
         inner.narrow(&self.ids).await
     }
 
@@ -237,18 +242,17 @@ impl<S: State> Inner<S> {
     async fn narrow(&mut self, ids: &IdSource) -> Result<(), StoreError> {
         while self.live.len() < self.named.len() {
             let survivors = self.live_ids();
-            let previous = std::mem::replace(&mut self.named, survivors);
-            self.commit(ids, Vec::new(), &previous).await?;
+            self.commit(ids, Vec::new(), survivors).await?;
         }
         Ok(())
     }
 
-    /// One commit: durable on half of the holders that it names and on half of `previous`, those before it.
+    /// One commit that names `holders`: durable on half of them and on half of those named before.
     async fn commit(
         &mut self,
         ids: &IdSource,
         records: Vec<S::Record>,
-        previous: &[DeviceId],
+        holders: Vec<DeviceId>,
     ) -> Result<(), StoreError> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
@@ -260,7 +264,7 @@ impl<S: State> Inner<S> {
         let head = Head::Commit {
             tip,
             parent: self.tip.id,
-            holders: self.named.clone(),
+            holders: holders.clone(),
         };
         let frame = frame::encode(&head, &records);
         self.make_room(&frame).await?;
@@ -270,15 +274,15 @@ impl<S: State> Inner<S> {
         let appended = futures_util::future::join_all(appends).await;
         let mut outcome = appended.iter().map(Result::is_ok);
         self.live.retain(|_| outcome.next() == Some(true));
-        let named = self.named.clone();
-        if let Err(error) = self
-            .check_quorum(previous)
-            .and_then(|()| self.check_quorum(&named))
-        {
+        let durable = self
+            .check_quorum(&self.named)
+            .and_then(|()| self.check_quorum(&holders));
+        if let Err(error) = durable {
             self.broken = Some(error.clone());
             return Err(error);
         }
         self.broken = None;
+        self.named = holders;
         self.tip = tip;
         self.history.push(tip);
         records.into_iter().for_each(|record| self.state.apply(record));

@@ -8,7 +8,7 @@ use crate::device::memory::MemoryDevice;
 use crate::types::{ByteRange, DeviceId, IdSource};
 
 #[derive(Default)]
-struct Numbers(Vec<u32>);
+pub(super) struct Numbers(Vec<u32>);
 
 impl State for Numbers {
     type Record = u32;
@@ -81,11 +81,11 @@ impl Bench {
     }
 }
 
-fn done<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn done<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("memory devices answer at once")
 }
 
-fn numbers(store: &Store<Numbers>) -> Vec<u32> {
+pub(super) fn numbers(store: &Store<Numbers>) -> Vec<u32> {
     done(store.read(|state| state.0.clone()))
 }
 
@@ -166,6 +166,26 @@ fn a_copy_that_went_its_own_way_is_reported_and_not_merged() {
     let chosen = elect::elect(&copies, Some(bench.devices[1].0)).unwrap();
     let store: Store<Numbers> = done(Store::open(&copies, &chosen, bench.ids.clone())).unwrap();
     assert_eq!(numbers(&store), vec![1, 20]);
+}
+
+#[test]
+fn the_copy_that_the_user_chose_replaces_a_longer_one_for_good() {
+    let bench = Bench::new(2);
+    done(bench.create().commit(vec![1])).unwrap();
+    for (alone, numbers) in [(0, 10..60), (1, 60..61)] {
+        let (store, _) = bench.open(&[alone]);
+        done(store.take_holders(bench.handles(&[alone]), true)).unwrap();
+        for number in numbers {
+            done(store.commit(vec![number])).unwrap();
+        }
+    }
+    let (copies, _) = bench.elect(&[0, 1]);
+    let chosen = elect::elect(&copies, Some(bench.devices[1].0)).unwrap();
+    let store: Store<Numbers> = done(Store::open(&copies, &chosen, bench.ids.clone())).unwrap();
+    done(store.take_holders(bench.handles(&[0, 1]), true)).unwrap();
+    let (store, elected) = bench.open(&[0, 1]);
+    assert!(elected.quorum && elected.diverged.is_empty());
+    assert_eq!(numbers(&store), vec![1, 60]);
 }
 
 #[test]
