@@ -113,6 +113,11 @@ impl SimDevice {
         }
     }
 
+    /// Whether it answers, and every sector can be read.
+    pub fn is_readable(&self) -> bool {
+        self.answers() && self.0.lock().faults.bad.is_empty()
+    }
+
     /// The program has taken note of the errors so far.
     pub fn noticed(&self) {
         self.0.lock().faults.suspect = false;

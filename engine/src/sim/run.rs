@@ -230,10 +230,10 @@ impl<W: World> Run<W> {
     }
 
     /// Whether group number `group` must serve: all that may be in sync is there, and everything that answered when
-    /// the program last ran, so that its metadata must be too.
+    /// the program last ran, so that its metadata must be too. A disk with bad sectors may not know itself any more.
     fn must_serve(&self, group: usize, present: &[usize]) -> bool {
-        let there = |disks: &BTreeSet<usize>| disks.iter().all(|disk| present.contains(disk));
-        there(&self.needed[group]) && there(&self.last_present)
+        let there = |disk: &usize| present.contains(disk) && self.disks[*disk].is_readable();
+        self.needed[group].iter().all(there) && self.last_present.iter().all(there)
     }
 
     /// No group serves.
