@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::logical_device::{Allocators, Numbering};
 use crate::raid::Group;
-use crate::types::{ApplianceId, GroupNumber, IdSource, VolumeNumber};
+use crate::types::{ApplianceId, DeviceId, GroupNumber, IdSource, VolumeNumber};
 use crate::volume::Volume;
 use journal::Ledger;
 use tend::Tending;
@@ -64,6 +64,11 @@ pub struct Appliance {
 impl Appliance {
     pub fn id(&self) -> ApplianceId {
         self.id
+    }
+
+    /// The devices that hold the metadata.
+    pub async fn metadata_holders(&self) -> Vec<DeviceId> {
+        self.ledger.store.holders().await
     }
 
     /// A serving group.

@@ -227,6 +227,17 @@ impl World for ApplianceWorld {
         }
     }
 
+    async fn holders(&self) -> Vec<usize> {
+        let Ok(appliance) = self.appliance() else {
+            return Vec::new();
+        };
+        let holders = appliance.metadata_holders().await;
+        holders
+            .iter()
+            .filter_map(|device| self.disks.get(device).copied())
+            .collect()
+    }
+
     async fn manage(&self, verb: Verb) -> Result<Option<VolumeId>, WorldError> {
         let appliance = self.appliance()?;
         match verb {

@@ -10,18 +10,44 @@ use super::fault::Fault;
 use super::shape::Level;
 use super::world::GroupHealth;
 
-/// Whether the program still relies on a disk that fails it.
-pub fn unnoticed(groups: &[(Level, GroupHealth)], disks: &[SimDevice]) -> bool {
-    let relied_on = |disk: &SimDevice| {
-        groups
-            .iter()
-            .any(|(_, group)| group.in_sync.contains(&disk.index()))
-    };
-    for disk in disks.iter().filter(|disk| !relied_on(disk)) {
-        disk.noticed();
+/// How the program is, as far as it matters here.
+pub struct Situation {
+    pub groups: Vec<(Level, GroupHealth)>,
+    /// Disks that hold its metadata.
+    pub holders: Vec<usize>,
+}
+
+impl Situation {
+    fn relies_on(&self, disk: usize) -> bool {
+        let in_sync = |(_, group): &(Level, GroupHealth)| group.in_sync.contains(&disk);
+        self.holders.contains(&disk) || self.groups.iter().any(in_sync)
     }
-    let settled = groups.iter().all(|(_, group)| group.settled || !group.serving);
-    !settled || disks.iter().any(|disk| disk.fails() && relied_on(disk))
+
+    /// Whether the program still relies on a disk that fails it.
+    pub fn is_unnoticed(&self, disks: &[SimDevice]) -> bool {
+        for disk in disks.iter().filter(|disk| !self.relies_on(disk.index())) {
+            disk.noticed();
+        }
+        let unsettled = |(_, group): &(Level, GroupHealth)| group.serving && !group.settled;
+        let failing = |disk: &SimDevice| disk.fails() && self.relies_on(disk.index());
+        self.groups.iter().any(unsettled) || disks.iter().any(failing)
+    }
+
+    /// A fault for one member of one of the groups: the disk and what happens to it. `None` where none may be hurt.
+    pub fn draw(&self, disks: &[SimDevice], dice: &mut Dice) -> Option<(usize, Fault)> {
+        if self.is_unnoticed(disks) {
+            return None;
+        }
+        let hurtable = |(level, group): &(Level, GroupHealth)| {
+            let members = group.members.iter().copied();
+            members
+                .filter(|&disk| may_hurt(*level, group, disks, disk))
+                .collect::<Vec<_>>()
+        };
+        let choices: Vec<usize> = self.groups.iter().flat_map(hurtable).collect();
+        let fault = draw_fault(dice);
+        (!choices.is_empty()).then(|| (dice.pick(&choices), fault))
+    }
 }
 
 /// Whether `disk`, of a group in this state, may be hurt.
@@ -34,22 +60,6 @@ pub fn may_hurt(level: Level, group: &GroupHealth, disks: &[SimDevice], disk: us
 /// that is intact.
 pub fn may_be_absent(needed: &[usize], disks: &[SimDevice], disk: usize) -> bool {
     !disks[disk].intact() || needed.iter().all(|&member| disks[member].intact())
-}
-
-/// A fault for one member of one of the groups: the disk and what happens to it. `None` where none may be hurt.
-pub fn draw(groups: &[(Level, GroupHealth)], disks: &[SimDevice], dice: &mut Dice) -> Option<(usize, Fault)> {
-    if unnoticed(groups, disks) {
-        return None;
-    }
-    let hurtable = |(level, group): &(Level, GroupHealth)| {
-        let members = group.members.iter().copied();
-        members
-            .filter(|&disk| may_hurt(*level, group, disks, disk))
-            .collect::<Vec<_>>()
-    };
-    let choices: Vec<usize> = groups.iter().flat_map(hurtable).collect();
-    let fault = draw_fault(dice);
-    (!choices.is_empty()).then(|| (dice.pick(&choices), fault))
 }
 
 fn draw_fault(dice: &mut Dice) -> Fault {

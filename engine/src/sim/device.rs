@@ -118,6 +118,11 @@ impl SimDevice {
         self.answers() && self.0.lock().faults.bad.is_empty()
     }
 
+    /// The program is told to do without it: it must not be counted on any more.
+    pub fn distrust(&self) {
+        self.0.lock().faults.suspect = true;
+    }
+
     /// The program has taken note of the errors so far.
     pub fn noticed(&self) {
         self.0.lock().faults.suspect = false;

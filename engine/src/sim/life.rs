@@ -96,11 +96,11 @@ impl<W: World> Scene<W> {
         for number in 0..self.shape.groups.len() {
             loop {
                 self.flush_all().await;
-                let groups = self.groups();
-                let (level, health) = &groups[number];
+                let situation = self.situation().await;
+                let (level, health) = &situation.groups[number];
                 let may_go = |disk: &&usize| atlas::may_hurt(*level, health, &self.disks, **disk);
                 let choices: Vec<usize> = health.in_sync.iter().filter(may_go).copied().collect();
-                if choices.is_empty() || atlas::unnoticed(&groups, &self.disks) {
+                if choices.is_empty() || situation.is_unnoticed(&self.disks) {
                     break;
                 }
                 let chosen = self.stage.dice(|dice| dice.pick(&choices));

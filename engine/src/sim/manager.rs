@@ -8,14 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::atlas;
+use super::atlas::{self, Situation};
 use super::client::Client;
 use super::device::SimDevice;
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
-use super::shape::{Level, Shape, VolumeShape};
+use super::shape::{Shape, VolumeShape};
 use super::stage::Stage;
-use super::world::{GroupHealth, OpenVolume, Verb, World, WorldError};
+use super::world::{OpenVolume, Verb, World, WorldError};
 use crate::export::Target as _;
 use crate::types::VolumeId;
 
@@ -63,9 +63,11 @@ impl<W: World> Scene<W> {
         }
     }
 
-    pub(super) fn groups(&self) -> Vec<(Level, GroupHealth)> {
+    pub(super) async fn situation(&self) -> Situation {
+        let holders = self.world.holders().await;
         let levels = self.shape.groups.iter().map(|group| group.level);
-        levels.zip(self.world.groups()).collect()
+        let groups = levels.zip(self.world.groups()).collect();
+        Situation { groups, holders }
     }
 
     async fn manage(&self, verb: Verb) -> Result<Option<VolumeId>, WorldError> {
@@ -81,7 +83,8 @@ impl<W: World> Scene<W> {
         let mut dice = Dice::new(self.seed, Stream::Nemesis(self.life));
         for _ in 0..faults {
             tokio::time::sleep(Duration::from_millis(dice.magnitude(9))).await;
-            let Some((disk, fault)) = atlas::draw(&self.groups(), &self.disks, &mut dice) else {
+            let situation = self.situation().await;
+            let Some((disk, fault)) = situation.draw(&self.disks, &mut dice) else {
                 continue;
             };
             self.disks[disk].hurt(fault);
@@ -114,9 +117,9 @@ impl<W: World> Scene<W> {
 
     /// Makes a volume and uses it a little.
     async fn create(&self, dice: &mut Dice, turn: u32) -> Option<VolumeId> {
-        let groups = self.groups();
+        let groups = self.world.groups();
         let group = dice.index(groups.len());
-        if !groups[group].1.serving {
+        if !groups[group].serving {
             return None;
         }
         let capacity = dice.between(1..=512) * 4096;
@@ -174,23 +177,31 @@ impl<W: World> Scene<W> {
 
     /// Brings a lost member back, or puts a spare in a member's place. A refusal is fine: an operator does not know all.
     async fn change_member(&self, dice: &mut Dice) {
-        let groups = self.groups();
-        let group = dice.index(groups.len());
-        let (level, health) = &groups[group];
-        if !self.shape.faults || health.members.is_empty() || atlas::unnoticed(&groups, &self.disks) {
+        let situation = self.situation().await;
+        let group = dice.index(situation.groups.len());
+        let (level, health) = &situation.groups[group];
+        if !self.shape.faults || health.members.is_empty() || situation.is_unnoticed(&self.disks) {
             return;
         }
         let disk = dice.pick(&health.members);
         let lost = !health.in_sync.contains(&disk);
         let spare = self.blank.borrow().first().copied();
-        let verb = match spare {
+        match spare {
             Some(with) if lost || atlas::may_hurt(*level, health, &self.disks, disk) => {
                 self.blank.borrow_mut().remove(0);
-                Verb::ReplaceMember { group, disk, with }
+                self.disks[disk].distrust();
+                if self
+                    .manage(Verb::ReplaceMember { group, disk, with })
+                    .await
+                    .is_err()
+                {
+                    self.disks[disk].noticed();
+                }
             }
-            _ if lost => Verb::ReturnDisk(self.disks[disk].clone()),
-            _ => return,
-        };
-        let _ = self.manage(verb).await;
+            _ if lost => {
+                let _ = self.manage(Verb::ReturnDisk(self.disks[disk].clone())).await;
+            }
+            _ => {}
+        }
     }
 }

@@ -105,6 +105,9 @@ pub trait World: Sized + 'static {
     /// In the shape's order.
     fn groups(&self) -> Vec<GroupHealth>;
 
+    /// The disks whose loss the program's metadata would feel (R6).
+    fn holders(&self) -> impl Future<Output = Vec<usize>>;
+
     /// Answers when the verb's effect is durable; where a new volume was made, with its id.
     fn manage(&self, verb: Verb) -> impl Future<Output = Result<Option<VolumeId>, WorldError>>;
 

@@ -228,6 +228,10 @@ impl World for Mirror {
         }]
     }
 
+    async fn holders(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
     async fn manage(&self, _verb: Verb) -> Result<Option<VolumeId>, WorldError> {
         Err(WorldError::Unsupported)
     }
