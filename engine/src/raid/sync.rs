@@ -57,7 +57,7 @@ impl Group {
     /// call. `last` is kept by the caller from call to call, first 0.
     pub async fn take_back_marks(&self, last: &mut u64) -> Result<(), IoError> {
         let whole = self.members.load().whole();
-        if !self.regions.has_pending() && !(whole && self.regions.marked() > 0) {
+        if !(self.regions.has_pending() || whole && self.regions.marked() > 0) {
             return Ok(());
         }
         self.flush().await?;
