@@ -1,4 +1,4 @@
-//! Measures one direct file through the device trait: `device_io PATH read|write DEPTH SECONDS [DIRECT|buffered]`.
+//! Measures one direct file through the device trait: `device_io PATH read|write DEPTH SECONDS [direct|buffered]`.
 //! Prints IOPS and this process's CPU per operation. The file must exist; its content is overwritten.
 
 use std::cell::Cell;

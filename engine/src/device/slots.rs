@@ -13,6 +13,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::task::coop::poll_proceed;
+
 use super::{Completion, DeviceError, Started};
 use crate::io::IoBuf;
 
@@ -228,7 +230,15 @@ impl Future for Io {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completion> {
         match self.0.take().expect("polled after completion") {
-            Started::Done(completion) => Poll::Ready(completion),
+            Started::Done(completion) => {
+                // A device that always answers at once would keep a task that loops over it running for ever.
+                let Poll::Ready(turn) = poll_proceed(cx) else {
+                    self.0 = Some(Started::Done(completion));
+                    return Poll::Pending;
+                };
+                turn.made_progress();
+                Poll::Ready(completion)
+            }
             Started::Pending(id) => {
                 let polled = TABLE.with_borrow_mut(|table| table.poll(id, cx.waker()));
                 if polled.is_pending() {
@@ -309,5 +319,22 @@ mod tests {
         assert_ne!(allocate(None).index, id.index);
         complete(id, done());
         assert_eq!(allocate(None).index, id.index);
+    }
+
+    #[test]
+    fn a_task_that_loops_over_a_device_that_answers_at_once_lets_others_run() {
+        let count = std::rc::Rc::new(std::cell::Cell::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let counted = count.clone();
+            tokio::task::spawn_local(async move {
+                for _ in 0..10_000 {
+                    Io::new(Started::Done(done())).await.result.unwrap();
+                    counted.set(counted.get() + 1);
+                }
+            });
+            let seen = tokio::task::spawn_local(async move { count.get() }).await.unwrap();
+            assert!((1..10_000).contains(&seen), "{seen} operations before anybody else ran");
+        });
     }
 }
