@@ -16,13 +16,23 @@ impl Exports for Shelf {
         if name != "a" {
             return Err(Refusal::Unknown);
         }
-        Ok(ExportInfo { capacity: 1 << 30, block: 512, preferred: 4096, read_only: false, multi_connection: true })
+        Ok(ExportInfo {
+            capacity: 1 << 30,
+            block: 512,
+            preferred: 4096,
+            read_only: false,
+            multi_connection: true,
+        })
     }
 }
 
 fuzz_target!(|input: (bool, u8, &[u8])| {
     let (offered, piece, stream) = input;
-    let tls = if offered { TlsStage::Offered } else { TlsStage::Unavailable };
+    let tls = if offered {
+        TlsStage::Offered
+    } else {
+        TlsStage::Unavailable
+    };
     let mut negotiation = Negotiation::new(tls);
     let mut pieces = stream.chunks(usize::from(piece) + 1);
     let mut out = Vec::new();
