@@ -5,7 +5,7 @@
 //!
 //! - [`slices`]: slice lengths and runs of slices
 //! - [`numbering`]: logical device number ↔ group and slice
-//! - [`run_map`]: a value per slice, kept as runs
+//! - `run_map`: a value per slice, kept as runs
 //! - [`allocator`]: which slices of one group are free, whose the others are, what they are formatted for
 //! - [`allocators`]: the same over all groups, all or nothing
 

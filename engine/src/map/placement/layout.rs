@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use crate::logical_device::{Allocators, AllocatorsError, SliceLength, SliceRequest, Slices, Taken};
+use crate::map::run::Run;
+use crate::map::volume_map::VolumeMap;
 use crate::types::{ByteRange, EmulationType, GroupNumber, RangeSet};
 
-use super::super::run::Run;
-use super::super::volume_map::VolumeMap;
 use super::{Layout, Placed, Placement, PlacementError, PlacementRequest, TakenSlices};
 
 /// Addresses of the volume that share slices of one group.
