@@ -241,12 +241,31 @@ impl Appliance {
 
     /// Clears what removed volumes left behind, then brings allocators and volumes back.
     async fn start_volumes(&self, working: &mut Working) -> Result<(), OpenError> {
-        let truth = self.ledger.store.read(Truth::clone).await;
-        for owned in &truth.clearing {
-            self.clear_slices(*owned).await?;
+        let clearing = self.ledger.store.read(|truth| truth.clearing.clone()).await;
+        for owned in clearing {
+            self.clear_slices(owned).await?;
         }
+        // Looked at in place: the volumes are most of what the metadata holds.
+        self.ledger
+            .store
+            .read(|truth| {
+                self.restore_allocators(working, &truth.volumes);
+                for VolumeTruth { record, runs, .. } in truth.volumes.values() {
+                    match VolumeMap::new(runs.clone()) {
+                        Ok(map) => self.serve_volume(record, map),
+                        Err(error) => {
+                            tracing::error!(volume = %record.number, %error, "stored map contradicts itself");
+                        }
+                    }
+                }
+            })
+            .await;
+        Ok(())
+    }
+
+    fn restore_allocators(&self, working: &mut Working, volumes: &BTreeMap<VolumeNumber, VolumeTruth>) {
         let mut owners: BTreeMap<GroupNumber, Vec<(Slices, VolumeNumber)>> = BTreeMap::new();
-        for (number, volume) in &truth.volumes {
+        for (number, volume) in volumes {
             for GroupSlices { group, slices } in &volume.slices {
                 owners.entry(*group).or_default().push((*slices, *number));
             }
@@ -257,7 +276,7 @@ impl Appliance {
             };
             owned.sort_unstable();
             let (slice, total) = (allocator.slice_length(), allocator.total());
-            let restored = Allocator::restore(slice, &slice_states(&owned, total, &truth.volumes));
+            let restored = Allocator::restore(slice, &slice_states(&owned, total, volumes));
             match restored {
                 Ok(restored) => drop(working.allocators.insert(number, restored)),
                 Err(error) => {
@@ -266,15 +285,6 @@ impl Appliance {
                 }
             }
         }
-        for VolumeTruth { record, runs, .. } in truth.volumes.into_values() {
-            match VolumeMap::new(runs) {
-                Ok(map) => self.serve_volume(&record, map),
-                Err(error) => {
-                    tracing::error!(volume = %record.number, %error, "stored map contradicts itself");
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Members that are there but out begin to get what they missed.
