@@ -187,7 +187,7 @@ impl Appliance {
                     Start::Wait(waiting) => self.hold_back(number, waiting),
                 }
             }
-            self.start_volumes(&mut working).await?;
+            self.start_volumes(&mut working).await;
         }
         self.rejoin_all().await;
         Ok(self)
@@ -248,53 +248,27 @@ impl Appliance {
     }
 
     /// Clears what removed volumes left behind, then brings allocators and volumes back.
-    async fn start_volumes(&self, working: &mut Working) -> Result<(), OpenError> {
+    async fn start_volumes(&self, working: &mut Working) {
         for owned in self.ledger.store.read(|truth| truth.clearing.clone()).await {
             if let Err(error) = self.clear_slices(owned).await {
                 tracing::warn!(group = %owned.group, %error, "freed space could not be cleared and is not used");
             }
         }
-        let truth = self.ledger.store.read(Truth::clone).await;
-        let mut states: BTreeMap<GroupNumber, Vec<SliceState>> = BTreeMap::new();
-        for GroupSlices { group, slices } in &truth.clearing {
-            // Whatever type: what counts is that nobody gets them.
-            let formatted_for = Some(EmulationType::ALL[0].1);
-            states.entry(*group).or_default().push(SliceState {
-                slices: *slices,
-                owner: Some(NOBODY),
-                formatted_for,
-            });
-        }
-        for (number, volume) in &truth.volumes {
-            for GroupSlices { group, slices } in &volume.slices {
-                let formatted_for = Some(volume.record.emulation);
-                states.entry(*group).or_default().push(SliceState {
-                    slices: *slices,
-                    owner: Some(*number),
-                    formatted_for,
-                });
-            }
-        }
-        for (number, owned) in states {
-            let Some(allocator) = working.allocators.get(number) else {
-                continue;
-            };
-            let (slice, total) = (allocator.slice_length(), allocator.total());
-            let restored = Allocator::restore(slice, &with_free(owned, total)).unwrap_or_else(|error| {
-                tracing::error!(group = %number, %error, "stored slices contradict each other: none is given out");
-                Allocator::new(slice, 0)
-            });
-            working.allocators.insert(number, restored);
-        }
-        for VolumeTruth { record, runs, .. } in truth.volumes.into_values() {
-            match VolumeMap::new(runs) {
-                Ok(map) => self.serve_volume(&record, map),
-                Err(error) => {
-                    tracing::error!(volume = %record.number, %error, "stored map contradicts itself");
+        // Looked at in place: the volumes are most of what the metadata holds.
+        self.ledger
+            .store
+            .read(|truth| {
+                restore_allocators(working, truth);
+                for VolumeTruth { record, runs, .. } in truth.volumes.values() {
+                    match VolumeMap::new(runs.clone()) {
+                        Ok(map) => self.serve_volume(record, map),
+                        Err(error) => {
+                            tracing::error!(volume = %record.number, %error, "stored map contradicts itself");
+                        }
+                    }
                 }
-            }
-        }
-        Ok(())
+            })
+            .await;
     }
 
     /// Members that are there but out begin to get what they missed.
@@ -321,6 +295,41 @@ pub(super) fn wait(why: &'static str, missing: &[DeviceId]) -> WaitingGroup {
     WaitingGroup {
         why,
         missing: missing.to_vec(),
+    }
+}
+
+/// The allocators of every group that is served, as the stored volumes own its slices.
+fn restore_allocators(working: &mut Working, truth: &Truth) {
+    let mut states: BTreeMap<GroupNumber, Vec<SliceState>> = BTreeMap::new();
+    for GroupSlices { group, slices } in &truth.clearing {
+        // Whatever type: what counts is that nobody gets them.
+        let formatted_for = Some(EmulationType::ALL[0].1);
+        states.entry(*group).or_default().push(SliceState {
+            slices: *slices,
+            owner: Some(NOBODY),
+            formatted_for,
+        });
+    }
+    for (number, volume) in &truth.volumes {
+        for GroupSlices { group, slices } in &volume.slices {
+            let formatted_for = Some(volume.record.emulation);
+            states.entry(*group).or_default().push(SliceState {
+                slices: *slices,
+                owner: Some(*number),
+                formatted_for,
+            });
+        }
+    }
+    for (number, owned) in states {
+        let Some(allocator) = working.allocators.get(number) else {
+            continue;
+        };
+        let (slice, total) = (allocator.slice_length(), allocator.total());
+        let restored = Allocator::restore(slice, &with_free(owned, total)).unwrap_or_else(|error| {
+            tracing::error!(group = %number, %error, "stored slices contradict each other: none is given out");
+            Allocator::new(slice, 0)
+        });
+        working.allocators.insert(number, restored);
     }
 }
 

@@ -54,6 +54,17 @@ fn check_name(name: &str) -> Result<(), VerbError> {
     }
 }
 
+/// Frees what a plan took that came to nothing.
+fn give_back(working: &mut Working, volume: VolumeNumber, planned: &Planned) {
+    for taken in &planned.taken {
+        let allocator = working.allocators.get_mut(taken.group);
+        let freed = allocator.map(|allocator| allocator.free(volume, taken.slices));
+        freed
+            .transpose()
+            .expect("slices that a plan took are the volume's");
+    }
+}
+
 impl Appliance {
     /// Makes a volume. Nothing is allocated where anything is wrong or missing.
     pub async fn create_volume(&self, new: NewVolume) -> Result<VolumeMade, VerbError> {
@@ -137,8 +148,7 @@ impl Appliance {
         map: &VolumeMap,
         request: &PlacementRequest,
     ) -> Result<VolumeMade, VerbError> {
-        let mut allocators = working.allocators.clone();
-        let planned = placement::plan(request, map, &mut allocators)?;
+        let planned = placement::plan(request, map, &mut working.allocators)?;
         let map = map
             .with_added(&planned.runs)
             .expect("a plan adds only what is not mapped");
@@ -157,8 +167,10 @@ impl Appliance {
             volume: number,
             slices,
         });
-        self.ledger.store.commit(records).await?;
-        working.allocators = allocators;
+        if let Err(error) = self.ledger.store.commit(records).await {
+            give_back(working, number, &planned);
+            return Err(error.into());
+        }
         self.serve_volume(&record, map);
         Ok(VolumeMade { number, planned })
     }

@@ -333,8 +333,13 @@ mod tests {
                     counted.set(counted.get() + 1);
                 }
             });
-            let seen = tokio::task::spawn_local(async move { count.get() }).await.unwrap();
-            assert!((1..10_000).contains(&seen), "{seen} operations before anybody else ran");
+            let seen = tokio::task::spawn_local(async move { count.get() })
+                .await
+                .unwrap();
+            assert!(
+                (1..10_000).contains(&seen),
+                "{seen} operations before anybody else ran"
+            );
         });
     }
 }

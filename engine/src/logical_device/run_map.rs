@@ -25,6 +25,19 @@ impl<V: Copy + Eq> RunMap<V> {
         Self { total, starts }
     }
 
+    /// These values; the runs come in order and without gaps, from slice 0 on.
+    pub(super) fn from_runs(runs: impl Iterator<Item = (Slices, V)>) -> Self {
+        let (mut total, mut last) = (0, None);
+        let starts = runs
+            .filter(|(slices, _)| slices.count > 0)
+            .filter_map(|(slices, value)| {
+                total = slices.end();
+                (last.replace(value) != Some(value)).then_some((slices.first, value))
+            })
+            .collect();
+        Self { total, starts }
+    }
+
     /// How many slices there are.
     pub(super) fn total(&self) -> u32 {
         self.total
@@ -134,6 +147,8 @@ mod tests {
                 runs.into_iter().flat_map(|(run, value)| vec![value; run.count as usize]).collect()
             };
             prop_assert_eq!(&flat(map.iter().collect()), &oracle);
+            let slice_by_slice = (0..).zip(&oracle).map(|(slice, value)| (Slices::between(slice, slice + 1), *value));
+            prop_assert_eq!(&RunMap::from_runs(slice_by_slice), &map);
             let window = Slices::between(window.0, (window.0 + window.1).min(TOTAL));
             let expected = &oracle[window.first as usize..window.end() as usize];
             prop_assert_eq!(&flat(map.within(window).collect()), expected);

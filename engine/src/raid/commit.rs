@@ -144,12 +144,10 @@ impl Group {
                 writes.push((member, device.start(request)));
             }
         }
-        self.settle_all(&members, writes, &mut failed).await;
+        self.settle_all(&members, &mut writes, &mut failed).await;
         if !one {
-            let flushes = members
-                .all_writable()
-                .map(|(member, device)| (member, device.start(Request::Flush)));
-            self.settle_all(&members, flushes.collect(), &mut failed).await;
+            let mut flushes = members.start_flushes();
+            self.settle_all(&members, &mut flushes, &mut failed).await;
         }
         if failed.is_empty() {
             Ok(())

@@ -276,14 +276,14 @@ impl Group {
     pub(super) async fn settle_all(
         &self,
         members: &Members,
-        operations: SmallVec<[(usize, Io); 4]>,
+        operations: &mut [(usize, Io)],
         failed: &mut SmallVec<[usize; 4]>,
     ) {
         for (member, io) in operations {
             let completion = io.await;
-            let device = members.writable(member).expect("an operation was started on it");
-            if device.settle(completion).result.is_err() && !failed.contains(&member) {
-                failed.push(member);
+            let device = members.writable(*member).expect("an operation was started on it");
+            if device.settle(completion).result.is_err() && !failed.contains(member) {
+                failed.push(*member);
             }
         }
     }
@@ -310,14 +310,14 @@ impl Group {
 
     async fn read_written(&self, range: ByteRange, out: &mut Segments) -> Result<(), IoError> {
         let members = self.members.load_full();
-        let reads: SmallVec<[StartedRead; 1]> = self
+        let mut reads: SmallVec<[StartedRead; 1]> = self
             .layout
             .pieces(range)
             .map(|piece| (piece, self.start_read(&members, &piece, None)))
             .collect();
-        for (piece, started) in reads {
+        for (piece, started) in &mut reads {
             let data = match started {
-                Some((member, io)) => self.finish_read(&members, &piece, member, io.await).await?,
+                Some((member, io)) => self.finish_read(&members, piece, *member, io.await).await?,
                 None => {
                     return Err(IoError::GroupUnavailable {
                         why: "no member holds these blocks",
@@ -423,10 +423,8 @@ impl Group {
         let epoch = self.regions.begin_flush();
         let members = self.members.load_full();
         let mut failed = SmallVec::<[usize; 4]>::new();
-        let flushes = members
-            .all_writable()
-            .map(|(member, device)| (member, device.start(Request::Flush)));
-        self.settle_all(&members, flushes.collect(), &mut failed).await;
+        let mut flushes = members.start_flushes();
+        self.settle_all(&members, &mut flushes, &mut failed).await;
         if failed.is_empty() {
             self.wait_durable(members.record.membership.generation).await?;
         } else {

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 
 use super::group::Group;
 use super::record::{GroupRecord, MemberStatus};
-use crate::device::DeviceHandle;
+use crate::device::{DeviceHandle, Io, Request};
 use crate::io::IoError;
 use crate::io::range_lock::Mode;
 use crate::types::{ByteRange, IdSource};
@@ -79,6 +79,13 @@ impl Members {
     /// Members that are written, with their devices.
     pub(super) fn all_writable(&self) -> impl Iterator<Item = (usize, &Arc<DeviceHandle>)> {
         (0..self.list.len()).filter_map(|member| Some((member, self.writable(member)?)))
+    }
+
+    /// A flush on every member that is written.
+    pub(super) fn start_flushes(&self) -> SmallVec<[(usize, Io); 4]> {
+        self.all_writable()
+            .map(|(member, device)| (member, device.start(Request::Flush)))
+            .collect()
     }
 
     fn in_sync_devices(&self) -> Vec<Arc<DeviceHandle>> {

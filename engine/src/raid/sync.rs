@@ -130,7 +130,7 @@ impl Group {
                 }),
             ));
         }
-        self.answer_write(&members, operations).await
+        self.answer_write(&members, &mut operations).await
     }
 
     /// The piece from the first copy in sync that can be read.

@@ -84,7 +84,7 @@ impl Group {
                 }
             }
         }
-        self.answer_write(&members, operations).await
+        self.answer_write(&members, &mut operations).await
     }
 
     async fn mark_intent(&self, range: ByteRange) -> Result<InUse<'_>, IoError> {
@@ -101,7 +101,7 @@ impl Group {
     pub(super) async fn answer_write(
         &self,
         members: &Members,
-        operations: SmallVec<[(usize, Io); 4]>,
+        operations: &mut [(usize, Io)],
     ) -> Result<(), IoError> {
         let mut failed = SmallVec::<[usize; 4]>::new();
         self.settle_all(members, operations, &mut failed).await;

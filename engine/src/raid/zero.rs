@@ -91,6 +91,6 @@ impl Group {
                 operations.push((member, device.start(Request::Zero { range, unmap: true })));
             }
         }
-        self.answer_write(&members, operations).await
+        self.answer_write(&members, &mut operations).await
     }
 }

@@ -93,15 +93,16 @@ impl Allocator {
                 expected: total,
             })?;
         }
-        let mut restored = Self::new(slice, total);
-        for state in states {
-            if state.owner.is_some() {
-                restored.use_up(state.slices);
-                restored.owners.set(state.slices, state.owner);
-            }
-            restored.formats.set(state.slices, state.formatted_for);
-        }
-        Ok(restored)
+        let owners = RunMap::from_runs(states.iter().map(|state| (state.slices, state.owner)));
+        let formats = RunMap::from_runs(states.iter().map(|state| (state.slices, state.formatted_for)));
+        let free_runs: BTreeSet<(u32, u32)> = free_runs(&owners).collect();
+        Ok(Self {
+            slice,
+            owners,
+            formats,
+            free: free_runs.iter().map(|(count, _)| count).sum(),
+            free_runs,
+        })
     }
 
     /// The durable form: runs of slices with equal owner and format, in order, without gaps.
@@ -215,12 +216,7 @@ impl Allocator {
 
     /// Whether all is as the module's text says. Always true; tests ask after every step.
     pub fn invariant(&self) -> bool {
-        let free: BTreeSet<(u32, u32)> = self
-            .owners
-            .iter()
-            .filter(|(_, owner)| owner.is_none())
-            .map(|(run, _)| (run.count, run.first))
-            .collect();
+        let free: BTreeSet<(u32, u32)> = free_runs(&self.owners).collect();
         let counted: u32 = free.iter().map(|(count, _)| count).sum();
         let formatted = self
             .states()
@@ -319,6 +315,12 @@ impl Allocator {
         self.free_runs.insert((run.count, run.first));
         self.free += slices.count;
     }
+}
+
+/// Count and first slice of every free run.
+fn free_runs(owners: &RunMap<Option<VolumeNumber>>) -> impl Iterator<Item = (u32, u32)> {
+    let free = owners.iter().filter(|(_, owner)| owner.is_none());
+    free.map(|(run, _)| (run.count, run.first))
 }
 
 #[cfg(test)]
