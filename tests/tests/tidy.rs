@@ -270,12 +270,11 @@ fn banned_words(path: &Path) -> Vec<String> {
     let simulation = path.starts_with(root().join("engine/src/sim"));
     let mut words = vec![["TO", "DO"], ["FIX", "ME"], ["/wo", "rk/"]];
     if rust {
-        words.extend([
-            ["to", "do!("],
-            ["un", "implemented!("],
-            ["db", "g!("],
-            ["thread::", "sleep"],
-        ]);
+        words.extend([["to", "do!("], ["un", "implemented!("], ["db", "g!("]]);
+        // Opening a file that a killed process still holds for a moment is the one wait without an event.
+        if !path.ends_with("device/local.rs") {
+            words.push(["thread::", "sleep"]);
+        }
     }
     if library {
         words.push([".unwr", "ap()"]);

@@ -15,7 +15,8 @@ use super::local::{self, CachePolicy, LocalDevice, OpenError, OpenOptions, Way, 
 pub fn open(path: &Path, options: &OpenOptions) -> Result<LocalDevice, OpenError> {
     let status = local::expect_kind(path, FileType::BlockDevice, "block device")?;
     let flags = OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(os_error(path, "opening"))?;
+    let file = local::patiently(|| rustix::fs::open(path, flags, Mode::empty()))
+        .map_err(os_error(path, "opening"))?;
     let size = rustix::fs::seek(&file, SeekFrom::End(0)).map_err(os_error(path, "reading its size"))?;
     let sector = rustix::fs::ioctl_blksszget(&file).map_err(os_error(path, "reading its sector size"))?;
     let (way, block) = match options.cache.unwrap_or(CachePolicy::Direct) {

@@ -262,19 +262,25 @@ pub(super) fn expect_kind(path: &Path, kind: FileType, wanted: &'static str) -> 
 }
 
 /// Takes the file for this process alone, as long as it is open.
+pub(super) fn lock(path: &Path, file: &OwnedFd) -> Result<(), OpenError> {
+    patiently(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive))
+        .map_err(os_error(path, "locking"))
+}
+
+/// Tries for a while to get what somebody else has.
 ///
 /// The kernel ends the rings of a killed process a moment after the process itself, and until then they hold its files
 /// and their locks: so a restart waits a little before it calls a file in use.
-pub(super) fn lock(path: &Path, file: &OwnedFd) -> Result<(), OpenError> {
+pub(super) fn patiently<T>(mut get: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     let mut tries_left = LOCK_TRIES;
     loop {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if tries_left > 0 => tries_left -= 1,
-            locked => return locked.map_err(os_error(path, "locking")),
+        match get() {
+            Err(Errno::WOULDBLOCK | Errno::BUSY) if tries_left > 0 => tries_left -= 1,
+            got => return got,
         }
         #[expect(
             clippy::disallowed_methods,
-            reason = "opening blocks, and no lock tells when another process ends it"
+            reason = "opening blocks, and nothing tells when another process ends"
         )]
         std::thread::sleep(LOCK_PAUSE);
     }

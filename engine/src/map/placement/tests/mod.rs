@@ -1,3 +1,5 @@
+//! What a placement request gets, case by case; random ones in `properties`.
+
 mod properties;
 
 use super::*;
