@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::State;
-use super::frame::{self, FRAME_UNIT, Head, History, KIND, Tip};
+use super::frame::{self, FRAME_UNIT, Head, History, KIND, Named, Tip};
 use crate::device::{DeviceError, DeviceHandle};
 use crate::io::{BufSlice, IoBuf};
+use crate::types::ByteRange;
 use crate::types::sealed::{self, HEADER_LEN};
-use crate::types::{ByteRange, DeviceId};
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub enum AreaError {
 #[derive(Debug, Clone)]
 pub(super) struct Scanned {
     pub(super) tip: Tip,
-    pub(super) holders: Vec<DeviceId>,
+    pub(super) named: Named,
     pub(super) history: History,
     half: u64,
     /// Where the next frame goes, from the half's start.
@@ -130,7 +130,7 @@ async fn walk(
     let Some((
         Head::SnapshotStart {
             tip: start,
-            holders,
+            named,
             history,
         },
         rest,
@@ -141,7 +141,7 @@ async fn walk(
     records(rest);
     let mut scanned = Scanned {
         tip: start,
-        holders,
+        named,
         history,
         half,
         end: 0,
@@ -163,12 +163,12 @@ async fn walk(
     scanned.end = reader.at;
     while let Some(body) = reader.next().await? {
         match frame::decode_head(body.as_slice()) {
-            Some((Head::Commit { tip, parent, holders }, rest))
+            Some((Head::Commit { tip, parent, named }, rest))
                 if parent == scanned.tip.id && tip.generation == scanned.tip.generation + 1 =>
             {
                 records(rest);
                 scanned.tip = tip;
-                scanned.holders = holders;
+                scanned.named = named;
                 scanned.history.push(tip);
                 scanned.end = reader.at;
             }
@@ -277,7 +277,7 @@ impl Area {
         &mut self,
         state: &S,
         tip: Tip,
-        holders: &[DeviceId],
+        named: &Named,
         history: &History,
     ) -> Result<(), AreaError> {
         let half = 1 - self.half;
@@ -285,7 +285,7 @@ impl Area {
         let mut end = 0;
         let start = Head::SnapshotStart {
             tip,
-            holders: holders.to_vec(),
+            named: named.clone(),
             history: history.clone(),
         };
         end = self.put::<S::Record>(target, end, &start, &[]).await?;

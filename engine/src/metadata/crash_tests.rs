@@ -160,17 +160,17 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(seed: u64) -> Self {
-        let mut rng = StdRng::seed_from_u64(seed);
+    fn new(seed: u64, holders: usize) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
         let ids = IdSource::from_seed(seed);
         let power = Arc::new(Power::default());
-        let devices: Vec<_> = (0..rng.random_range(1..=5))
+        let devices: Vec<_> = (0..holders)
             .map(|_| {
                 let device = Arc::new(CrashDevice::new(Arc::clone(&power)));
                 (DeviceId::random(&ids), device)
             })
             .collect();
-        let bench = Self {
+        Self {
             floors: vec![1; devices.len()],
             acknowledged: Vec::new(),
             in_doubt: Vec::new(),
@@ -178,10 +178,15 @@ impl Bench {
             ids,
             power,
             devices,
-        };
-        let all: Vec<usize> = (0..bench.devices.len()).collect();
-        done(Store::<Numbers>::create(bench.handles(&all), bench.ids.clone())).unwrap();
-        bench
+        }
+    }
+
+    fn all(&self) -> Vec<usize> {
+        (0..self.devices.len()).collect()
+    }
+
+    fn create(&self) -> Store<Numbers> {
+        done(Store::create(self.handles(&self.all()), self.ids.clone())).unwrap()
     }
 
     fn handles(&self, present: &[usize]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
@@ -196,9 +201,16 @@ impl Bench {
             .collect()
     }
 
+    fn copies(handles: &[(Arc<DeviceHandle>, ByteRange)]) -> Vec<HolderCopy> {
+        handles
+            .iter()
+            .map(|(device, area)| done(HolderCopy::read(Arc::clone(device), *area)).unwrap())
+            .collect()
+    }
+
     /// The devices that are there this time, in any order.
     fn draw_present(&mut self) -> Vec<usize> {
-        let mut present: Vec<usize> = (0..self.devices.len()).collect();
+        let mut present = self.all();
         if self.rng.random_bool(0.5) {
             present.retain(|_| self.rng.random_bool(0.8));
         }
@@ -211,10 +223,7 @@ impl Bench {
     /// Starts with the devices that are there; `None` where they may not, or the power fails again.
     fn start(&mut self, present: &[usize]) -> Option<Store<Numbers>> {
         let handles = self.handles(present);
-        let copies: Vec<HolderCopy> = handles
-            .iter()
-            .map(|(device, area)| done(HolderCopy::read(Arc::clone(device), *area)).unwrap())
-            .collect();
+        let copies = Self::copies(&handles);
         for (&index, copy) in present.iter().zip(&copies) {
             let tip = copy.tip().expect("a holder never loses its copy");
             assert!(tip.generation >= self.floors[index], "holder {index} fell back");
@@ -279,7 +288,9 @@ impl Bench {
 }
 
 fn run(seed: u64) {
-    let mut bench = Bench::new(seed);
+    let holders = usize::try_from(seed % 5 + 1).unwrap();
+    let mut bench = Bench::new(seed, holders);
+    bench.create();
     for _ in 0..LIVES {
         let present = bench.draw_present();
         if let Some(store) = bench.start(&present) {
@@ -287,8 +298,7 @@ fn run(seed: u64) {
         }
         bench.crash();
     }
-    let all: Vec<usize> = (0..bench.devices.len()).collect();
-    bench.start(&all);
+    bench.start(&bench.all());
 }
 
 #[test]
@@ -297,4 +307,35 @@ fn a_start_finds_every_acknowledged_commit_whenever_the_power_failed() {
         .filter(|&seed| std::panic::catch_unwind(|| run(seed)).is_err())
         .collect();
     assert!(failed.is_empty(), "seeds {failed:?}");
+}
+
+/// Every place in a half comes up for the commit that the failure forces, and every write of it for the power's end.
+#[test]
+fn after_holders_failed_no_two_sets_of_the_others_may_both_start() {
+    for (commits, left) in (0..24).flat_map(|commits| (1..24).map(move |left| (commits, left))) {
+        let mut bench = Bench::new(commits, 5);
+        let store = bench.create();
+        for _ in 0..commits {
+            done(store.commit(vec![0])).unwrap();
+        }
+        bench.devices[3].1.fail();
+        bench.devices[4].1.fail();
+        bench.power.set(Some(left));
+        let _unknown = done(store.commit(vec![1]));
+        bench.crash();
+        for first in 0..5 {
+            for second in 0..first {
+                let (pair, others): (Vec<usize>, Vec<usize>) =
+                    (0..5).partition(|index| [first, second].contains(index));
+                let may_start = |present: &[usize]| {
+                    let copies = Bench::copies(&bench.handles(present));
+                    elect::elect(&copies, None).unwrap().quorum
+                };
+                assert!(
+                    !(may_start(&pair) && may_start(&others)),
+                    "{pair:?} and {others:?} after {commits} commits and {left} writes"
+                );
+            }
+        }
+    }
 }

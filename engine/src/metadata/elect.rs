@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::area::{self, Scanned};
-use super::frame::Tip;
+use super::frame::{Named, Tip};
 use crate::device::{DeviceError, DeviceHandle};
 use crate::types::{ByteRange, DeviceId};
 
@@ -95,19 +95,21 @@ impl Held<'_> {
 /// Whether the newest commit of `held` can have been acknowledged: holders that are there without it prove that no
 /// more than the rest can have it.
 fn may_be_acknowledged(held: &Held<'_>, all: &[Held<'_>]) -> bool {
-    let named = &held.scanned.holders;
-    let without = all
-        .iter()
-        .filter(|other| named.contains(&other.id) && !other.has(held.scanned.tip))
-        .count();
-    named.len() - without >= named.len().div_ceil(2)
+    let Named { holders, before } = &held.scanned.named;
+    [holders, before].into_iter().all(|list| {
+        let without = all
+            .iter()
+            .filter(|other| list.contains(&other.id) && !other.has(held.scanned.tip))
+            .count();
+        list.len() - without >= list.len().div_ceil(2)
+    })
 }
 
 /// What it would mean if `candidate` counted.
 fn judge(candidate: &Held<'_>, all: &[Held<'_>]) -> Elected {
     let Scanned {
         tip,
-        holders: named,
+        named: Named { holders: named, .. },
         history,
         ..
     } = candidate.scanned;

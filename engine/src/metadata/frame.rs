@@ -50,13 +50,21 @@ impl History {
     }
 }
 
+/// The holders from a commit on. It is acknowledged only once half of both lists have it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Named {
+    pub(super) holders: Vec<DeviceId>,
+    /// The holders that its parent named.
+    pub(super) before: Vec<DeviceId>,
+}
+
 /// What a frame is; its records follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Head {
     /// The first frame of a snapshot of the state at `tip`.
     SnapshotStart {
         tip: Tip,
-        holders: Vec<DeviceId>,
+        named: Named,
         history: History,
     },
     SnapshotPart {
@@ -71,7 +79,7 @@ pub(super) enum Head {
     Commit {
         tip: Tip,
         parent: CommitId,
-        holders: Vec<DeviceId>,
+        named: Named,
     },
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::State;
 use super::area::{Area, AreaError};
 use super::elect::{Elected, HolderCopy};
-use super::frame::{self, Head, History, Tip};
+use super::frame::{self, Head, History, Named, Tip};
 use crate::device::{DeviceError, DeviceHandle};
 use crate::types::{ByteRange, CommitId, DeviceId, IdSource};
 
@@ -42,8 +42,8 @@ struct Inner<S> {
     state: S,
     tip: Tip,
     history: History,
-    /// The holders that the last commit named.
-    named: Vec<DeviceId>,
+    /// Whom the last commit named.
+    named: Named,
     live: Vec<Area>,
     /// After a commit whose outcome is not known: nothing more may be built on it.
     broken: Option<StoreError>,
@@ -72,7 +72,10 @@ impl<S: State> Store<S> {
             .take(MAX_HOLDERS)
             .map(|(device, range)| Area::blank(device, range))
             .collect();
-        let named = live.iter().map(|area| area.device.id()).collect();
+        let named = Named {
+            holders: live.iter().map(|area| area.device.id()).collect(),
+            before: Vec::new(),
+        };
         let mut inner = Inner {
             state: S::default(),
             tip,
@@ -111,7 +114,7 @@ impl<S: State> Store<S> {
             state,
             tip: elected.tip,
             history: scanned.history.clone(),
-            named: elected.named.clone(),
+            named: scanned.named.clone(),
             live,
             broken: Some(StoreError::NotTaken),
         };
@@ -156,25 +159,29 @@ impl<S: State> Store<S> {
             }
         }
         if !forced {
-            inner.check_quorum(&inner.named)?;
+            inner.check_quorum(&inner.named.holders)?;
         }
         if inner.broken == Some(StoreError::NotTaken) {
             inner.broken = None;
         }
-        if forced {
-            inner.named.clear();
-        }
-        let holders = inner.live_ids();
-        inner.commit(&self.ids, Vec::new(), holders).await?;
-        inner.narrow(&self.ids).await
+        let first = match forced {
+            true => {
+                inner.named = Named::default();
+                inner.live_ids()
+            }
+            // Under the old list: what a crash leaves of it can then be told from what was acknowledged.
+            false => inner.named.holders.clone(),
+        };
+        inner.commit(&self.ids, Vec::new(), first).await?;
+        inner.follow_live(&self.ids).await
     }
 
     /// Makes the records durable, then applies them. All or none.
     pub async fn commit(&self, records: Vec<S::Record>) -> Result<(), StoreError> {
         let mut inner = self.inner.lock().await;
-        let holders = inner.named.clone();
+        let holders = inner.named.holders.clone();
         inner.commit(&self.ids, records, holders).await?;
-        inner.narrow(&self.ids).await
+        inner.follow_live(&self.ids).await
     }
 
     /// Looks at the state.
@@ -189,7 +196,7 @@ impl<S: State> Store<S> {
 
     /// The devices that hold the metadata now.
     pub async fn holders(&self) -> Vec<DeviceId> {
-        self.inner.lock().await.named.clone()
+        self.inner.lock().await.named.holders.clone()
     }
 }
 
@@ -238,13 +245,26 @@ impl<S: State> Inner<S> {
         })
     }
 
-    /// After a holder failed: from now on the survivors alone decide, and half of the old ones must know it.
-    async fn narrow(&mut self, ids: &IdSource) -> Result<(), StoreError> {
-        while self.live.len() < self.named.len() {
-            let survivors = self.live_ids();
-            self.commit(ids, Vec::new(), survivors).await?;
+    /// Commits lists until exactly the live holders are named.
+    async fn follow_live(&mut self, ids: &IdSource) -> Result<(), StoreError> {
+        while let Some(holders) = self.next_holders() {
+            self.commit(ids, Vec::new(), holders).await?;
         }
         Ok(())
+    }
+
+    /// The next list on the way from the named holders to the live ones. One comes or goes at a time: then any majority
+    /// of the old list and any of the new one have a holder in common, whichever of the two a crash leaves valid.
+    fn next_holders(&self) -> Option<Vec<DeviceId>> {
+        let live = self.live_ids();
+        let mut holders = self.named.holders.clone();
+        if let Some(new) = live.iter().find(|id| !holders.contains(id)) {
+            holders.push(*new);
+            return Some(holders);
+        }
+        let gone = holders.iter().position(|id| !live.contains(id))?;
+        holders.remove(gone);
+        Some(holders)
     }
 
     /// One commit that names `holders`: durable on half of them and on half of those named before.
@@ -261,10 +281,14 @@ impl<S: State> Inner<S> {
             generation: self.tip.generation + 1,
             id: CommitId::random(ids),
         };
+        let named = Named {
+            holders,
+            before: self.named.holders.clone(),
+        };
         let head = Head::Commit {
             tip,
             parent: self.tip.id,
-            holders: holders.clone(),
+            named: named.clone(),
         };
         let frame = frame::encode(&head, &records);
         self.make_room(&frame).await?;
@@ -275,14 +299,14 @@ impl<S: State> Inner<S> {
         let mut outcome = appended.iter().map(Result::is_ok);
         self.live.retain(|_| outcome.next() == Some(true));
         let durable = self
-            .check_quorum(&self.named)
-            .and_then(|()| self.check_quorum(&holders));
+            .check_quorum(&named.before)
+            .and_then(|()| self.check_quorum(&named.holders));
         if let Err(error) = durable {
             self.broken = Some(error.clone());
             return Err(error);
         }
         self.broken = None;
-        self.named = holders;
+        self.named = named;
         self.tip = tip;
         self.history.push(tip);
         records.into_iter().for_each(|record| self.state.apply(record));
