@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Completion, Device, DeviceError, DeviceHandle, DeviceInfo, Request, Started};
+use super::{Completion, Device, DeviceError, DeviceHandle, DeviceInfo, Request, SlotId, Started, slots};
 use crate::types::DeviceId;
 
 pub(crate) struct MemoryDevice {
@@ -13,6 +13,8 @@ pub(crate) struct MemoryDevice {
 struct Inner {
     content: Vec<u8>,
     fail_all: bool,
+    hold_reads: bool,
+    held: Vec<SlotId>,
 }
 
 impl MemoryDevice {
@@ -26,6 +28,8 @@ impl MemoryDevice {
         let inner = Inner {
             content: vec![0; capacity],
             fail_all: false,
+            hold_reads: false,
+            held: Vec::new(),
         };
         Arc::new(Self {
             info,
@@ -39,6 +43,23 @@ impl MemoryDevice {
 
     pub(crate) fn fail_everything(&self, fail: bool) {
         self.inner.lock().unwrap().fail_all = fail;
+    }
+
+    /// Reads from now on are answered by [`fail_held`](Self::fail_held) only.
+    pub(crate) fn hold_reads(&self) {
+        self.inner.lock().unwrap().hold_reads = true;
+    }
+
+    /// Answers reads at once again; those that are held stay so.
+    pub(crate) fn release_reads(&self) {
+        self.inner.lock().unwrap().hold_reads = false;
+    }
+
+    pub(crate) fn fail_held(&self) {
+        for slot in std::mem::take(&mut self.inner.lock().unwrap().held) {
+            let result = Err(DeviceError::Os(5));
+            slots::complete(slot, Completion { result, buf: None });
+        }
     }
 
     pub(crate) fn content(&self, at: usize, len: usize) -> Vec<u8> {
@@ -66,6 +87,11 @@ impl Device for MemoryDevice {
             return Started::Done(completion);
         }
         match request {
+            Request::Read { .. } if inner.hold_reads => {
+                let slot = slots::allocate(None);
+                inner.held.push(slot);
+                return Started::Pending(slot);
+            }
             Request::Read { at, mut buf } => {
                 let at = usize::try_from(at).unwrap();
                 let len = buf.len();

@@ -12,6 +12,10 @@
 //! - After a failed write its sectors hold old or new content, each. After a failed flush everything written since the
 //!   last successful one may be lost, whatever later flushes say (R5).
 //! - `Request::Read` fills the whole buffer or fails.
+//! - Opening is exclusive, and waits for or is refused while anything of an earlier opening is in flight, also where
+//!   nobody waits for it any more: a write that timed out never lands on top of one of the next opening. For files and
+//!   block devices the kernel keeps lock and opening as long as it works on a request; for a remote export that is the
+//!   server's part.
 
 pub mod block;
 pub mod file;

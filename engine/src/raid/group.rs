@@ -356,7 +356,7 @@ impl Group {
 
     async fn finish_read(
         &self,
-        members: &Members,
+        members: &Arc<Members>,
         piece: &Piece,
         member: usize,
         completion: Completion,
@@ -373,19 +373,30 @@ impl Group {
     /// Reads a piece from another copy and writes it back where it could not be read.
     async fn read_elsewhere(
         &self,
-        members: &Members,
+        members: &Arc<Members>,
         piece: &Piece,
         member: usize,
         error: DeviceError,
     ) -> Result<IoBuf, IoError> {
+        let mut members = Arc::clone(members);
         let mut tried: SmallVec<[usize; 4]> = SmallVec::from_slice(&[member]);
         let mut last = error;
-        while let Some((next, io)) = self.start_read(members, piece, Some(&tried)) {
+        loop {
+            let Some((next, io)) = self.start_read(&members, piece, Some(&tried)) else {
+                let now = self.members.load_full();
+                if Arc::ptr_eq(&now, &members) {
+                    return Err(IoError::Device(last.to_string()));
+                }
+                // A member may have come in sync since the read began, or a device have taken a failed one's place.
+                tried.retain(|&mut member| now.list[member].is_same_device(&members.list[member]));
+                members = now;
+                continue;
+            };
             let device = members.readable(next).expect("the read was started on it");
             match device.settle(io.await) {
                 Completion { result: Ok(()), buf } => {
                     let data = buf.expect("a read that succeeded returns its buffer");
-                    self.mend(members, piece, &tried).await;
+                    self.mend(&members, piece, &tried).await;
                     return Ok(data);
                 }
                 Completion {
@@ -394,7 +405,6 @@ impl Group {
             }
             tried.push(next);
         }
-        Err(IoError::Device(last.to_string()))
     }
 
     /// After a failed read that another copy could serve: writes the blocks anew, or takes the member out.

@@ -45,7 +45,7 @@ pub struct Member {
 }
 
 impl Member {
-    fn is_same_device(&self, other: &Self) -> bool {
+    pub(super) fn is_same_device(&self, other: &Self) -> bool {
         match (&self.device, &other.device) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,

@@ -259,6 +259,29 @@ fn a_member_that_returns_gets_what_it_missed_and_only_marked_regions_are_copied(
 }
 
 #[test]
+fn a_read_that_fails_late_is_served_by_a_member_that_came_in_sync_meanwhile() {
+    let bench = Bench::new(Level::Raid1, 2);
+    let group = bench.open();
+    let (id, member) = &bench.devices[1];
+    member.fail_everything(true);
+    write(&group, 0, &[0x11; 512]).unwrap();
+    member.fail_everything(false);
+    bench.devices[0].1.hold_reads();
+    run(async {
+        let mut late = Box::pin(group.read(ByteRange::between(0, 512)));
+        assert!((&mut late).now_or_never().is_none(), "the read is held");
+        let back = member.open_as(*id);
+        bench.devices[0].1.release_reads();
+        group.join(1, back).await.unwrap();
+        group.sync().await.unwrap();
+        bench.devices[0].1.fail_held();
+        let mut out = vec![0xaa; 512];
+        copy_segments(&late.await.unwrap(), &mut out);
+        assert_eq!(out, vec![0x11; 512]);
+    });
+}
+
+#[test]
 fn a_new_device_gets_all_written_space() {
     let bench = Bench::new(Level::Raid1, 2);
     let group = bench.open();

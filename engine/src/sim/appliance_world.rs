@@ -264,6 +264,7 @@ impl World for ApplianceWorld {
                 Ok(None)
             }
             Verb::ReturnDisk(disk) => {
+                disk.drain().await;
                 appliance.return_device(Arc::new(disk)).await.map_err(refused)?;
                 Ok(None)
             }

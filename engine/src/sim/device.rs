@@ -118,6 +118,15 @@ impl SimDevice {
         self.answers() && self.0.lock().faults.bad.is_empty()
     }
 
+    /// Waits for what the program has running here. A device is the program's alone as long as the operating system
+    /// works on anything for it, so it can be opened anew only then.
+    pub async fn drain(&self) {
+        let begun: BTreeSet<u64> = self.0.lock().running.keys().copied().collect();
+        while self.0.lock().running.keys().any(|op| begun.contains(op)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// The program is told to do without it: it must not be counted on any more.
     pub fn distrust(&self) {
         self.0.lock().faults.suspect = true;
