@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+# Where rustup puts its programs, also before a new shell is started.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Seeds of the simulation: for `make test`, and for `make soak`.
 SEEDS ?=

@@ -27,12 +27,6 @@ missing=$(while read -r program package; do
 done <<<"$needed" | sort -u)
 [ -n "$missing" ] || exit 0
 
-echo "installing:" $missing
-if ! command -v apt-get >/dev/null; then
-  echo "there is no apt-get here: install these, or what holds their programs, by hand" >&2
-  exit 1
-fi
-as_root=()
-[ "$(id -u)" = 0 ] || as_root=(sudo)
-"${as_root[@]}" apt-get update
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $missing
+# One package a word.
+# shellcheck disable=SC2086
+exec "$(dirname "$0")/packages.sh" $missing

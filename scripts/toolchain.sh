@@ -1,14 +1,28 @@
 #!/usr/bin/env bash
-# Is there a Rust toolchain that is new enough? Says how to get one where not; installs nothing.
+# Is there a Rust toolchain that is new enough? Where there is none at all, installs one with Debian's rustup; one that
+# is too old is left alone, and what to do about it is said.
 set -eu
 cd "$(dirname "$0")/.."
 
 needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
-advice="install it from https://rustup.rs, with the components clippy and rustfmt"
 
-for tool in cargo cargo-clippy cargo-fmt; do
+install() {
+  echo "there is no Rust toolchain: installing one with rustup" >&2
+  if ! command -v rustup >/dev/null; then
+    scripts/packages.sh rustup || return
+  fi
+  rustup toolchain install stable --profile minimal --component clippy,rustfmt && rustup default stable
+}
+
+command -v cc >/dev/null || scripts/packages.sh build-essential
+if ! command -v cargo >/dev/null && ! install; then
+  echo "no Rust toolchain could be installed: install Rust $needed or newer from https://rustup.rs by hand" >&2
+  exit 1
+fi
+
+for tool in cargo-clippy cargo-fmt; do
   if ! command -v "$tool" >/dev/null; then
-    echo "$tool is missing: Rust $needed or newer is needed; $advice" >&2
+    echo "$tool is missing: rustup component add clippy rustfmt" >&2
     exit 1
   fi
 done
