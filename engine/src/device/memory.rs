@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::{Completion, Device, DeviceError, DeviceHandle, DeviceInfo, Request, SlotId, Started, slots};
-use crate::types::DeviceId;
+use crate::types::{ByteRange, DeviceId};
 
 pub(crate) struct MemoryDevice {
     info: DeviceInfo,
@@ -15,6 +15,7 @@ struct Inner {
     fail_all: bool,
     hold_reads: bool,
     held: Vec<SlotId>,
+    written: Vec<ByteRange>,
 }
 
 impl MemoryDevice {
@@ -30,6 +31,7 @@ impl MemoryDevice {
             fail_all: false,
             hold_reads: false,
             held: Vec::new(),
+            written: Vec::new(),
         };
         Arc::new(Self {
             info,
@@ -60,6 +62,11 @@ impl MemoryDevice {
             let result = Err(DeviceError::Os(5));
             slots::complete(slot, Completion { result, buf: None });
         }
+    }
+
+    /// What was written since it was last asked.
+    pub(crate) fn take_written(&self) -> Vec<ByteRange> {
+        std::mem::take(&mut self.inner.lock().unwrap().written)
     }
 
     pub(crate) fn content(&self, at: usize, len: usize) -> Vec<u8> {
@@ -99,6 +106,7 @@ impl Device for MemoryDevice {
                 completion.buf = Some(buf);
             }
             Request::Write { at, data, .. } => {
+                inner.written.push(ByteRange::between(at, at + data.len() as u64));
                 let at = usize::try_from(at).unwrap();
                 inner.content[at..at + data.len()].copy_from_slice(data.as_slice());
             }

@@ -82,9 +82,12 @@ impl Group {
         }
     }
 
-    /// Makes all copies of `range` equal to the first one in sync.
+    /// Makes all copies of `range` equal to the first one in sync. Where they are suspect, durably, and that one is
+    /// written as well: what is read from now on must not change again, also not where the power fails next and one
+    /// member then, or where what the first one shows never becomes durable, as it failed to flush before the crash (R5).
     pub(super) async fn copy_chunk(&self, range: ByteRange) -> Result<(), IoError> {
         let _claim = self.lock.claim(range, Mode::Exclusive).await;
+        let with_source = self.regions.is_suspect(range);
         let written: SmallVec<[ByteRange; 4]> = self
             .regions
             .runs(range)
@@ -93,30 +96,22 @@ impl Group {
             .collect();
         for run in written {
             for piece in self.layout.pieces(run) {
-                self.copy_piece(&piece).await?;
+                self.copy_piece(&piece, with_source).await?;
             }
         }
         Ok(())
     }
 
-    async fn copy_piece(&self, piece: &Piece) -> Result<(), IoError> {
+    async fn copy_piece(&self, piece: &Piece, with_source: bool) -> Result<(), IoError> {
         let members = self.members.load_full();
-        if self
-            .layout
-            .column_members(piece.first_member)
-            .filter(|&member| members.writable(member).is_some())
-            .count()
-            < 2
-        {
+        let column = || self.layout.column_members(piece.first_member);
+        let there = column().filter(|&member| members.writable(member).is_some());
+        if there.count() < 2 && !with_source {
             return Ok(());
         }
         let (source, data) = self.read_first(&members, piece).await?;
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-        for member in self
-            .layout
-            .column_members(piece.first_member)
-            .filter(|&member| member != source)
-        {
+        for member in column().filter(|&member| member != source || with_source) {
             let Some(device) = members.writable(member) else {
                 continue;
             };
@@ -126,7 +121,7 @@ impl Group {
                 device.start(Request::Write {
                     at,
                     data: data.clone(),
-                    fua: false,
+                    fua: with_source,
                 }),
             ));
         }

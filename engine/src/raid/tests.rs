@@ -318,6 +318,25 @@ fn after_a_crash_a_block_that_was_being_written_reads_the_same_from_then_on() {
     assert_eq!(read(&group, 0, 4096), first);
 }
 
+/// It may have failed to flush just before the crash: then what it shows is not durable, and no flush makes it so.
+#[test]
+fn what_a_crash_left_is_written_anew_also_to_the_member_that_shows_it() {
+    let bench = Bench::new(Level::Raid1, 2);
+    let group = bench.open();
+    write(&group, 0, &[0x11; 8 << 10]).unwrap();
+    done(group.flush()).unwrap();
+    drop(group);
+    let group = bench.open();
+    bench.devices[0].1.take_written();
+    run(group.sync()).unwrap();
+    let start = bench.journal.newest.lock().unwrap().members[0].data_start;
+    let written = bench.devices[0].1.take_written();
+    assert!(
+        written.contains(&ByteRange::between(start, start + (8 << 10))),
+        "{written:?}"
+    );
+}
+
 #[test]
 fn a_trimmed_granule_reads_zeros_also_after_a_crash() {
     let bench = Bench::new(Level::Raid1, 2);

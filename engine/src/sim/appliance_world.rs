@@ -264,7 +264,9 @@ impl World for ApplianceWorld {
                 Ok(None)
             }
             Verb::ReturnDisk(disk) => {
-                disk.drain().await;
+                if !disk.drain().await {
+                    return Err(WorldError::Failed("the disk is in use".into()));
+                }
                 appliance.return_device(Arc::new(disk)).await.map_err(refused)?;
                 Ok(None)
             }

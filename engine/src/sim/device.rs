@@ -20,6 +20,10 @@ use crate::types::ByteRange;
 /// After so long without an answer the slot times out.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long opening a device waits until nothing of an earlier opening runs any more: so often, with such pauses.
+const DRAIN_LOOKS: u32 = 60;
+const DRAIN_PAUSE: Duration = Duration::from_millis(50);
+
 enum Work {
     Read { at: u64, buf: IoBuf },
     Write { range: ByteRange, fua: bool },
@@ -118,13 +122,18 @@ impl SimDevice {
         self.answers() && self.0.lock().faults.bad.is_empty()
     }
 
-    /// Waits for what the program has running here. A device is the program's alone as long as the operating system
-    /// works on anything for it, so it can be opened anew only then.
-    pub async fn drain(&self) {
+    /// Waits a little for what the program has running here; whether it has ended. A device is not given to the program
+    /// anew while the operating system works on anything for it.
+    pub async fn drain(&self) -> bool {
         let begun: BTreeSet<u64> = self.0.lock().running.keys().copied().collect();
-        while self.0.lock().running.keys().any(|op| begun.contains(op)) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let runs = || self.0.lock().running.keys().any(|op| begun.contains(op));
+        for _ in 0..DRAIN_LOOKS {
+            if !runs() {
+                return true;
+            }
+            tokio::time::sleep(DRAIN_PAUSE).await;
         }
+        false
     }
 
     /// The program is told to do without it: it must not be counted on any more.
