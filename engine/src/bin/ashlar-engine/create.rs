@@ -34,6 +34,7 @@ pub(crate) struct Create {
     /// Use this remote export as one of the members; may be given more than once.
     #[arg(long = "member", value_name = "NBD-URI")]
     remote: Vec<NbdUri>,
+    /// Size of each member that is made as a file.
     #[arg(long, default_value = "10GiB")]
     member_size: ByteSize,
     /// Whether hosts' data passes the page cache: `direct` (it does not) or `buffered`.
@@ -42,6 +43,7 @@ pub(crate) struct Create {
     /// Name of the volume.
     #[arg(long, default_value = "vol0")]
     volume: String,
+    /// Size of the volume.
     #[arg(long, default_value = "8GiB")]
     size: ByteSize,
     /// Emulation type of the volume: `open`, `open-4096`, `3390-3` and so on.

@@ -26,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Serve {
+    /// The folder of the appliance.
     #[arg(long)]
     dir: PathBuf,
     /// Serve over TCP at HOST:PORT; port 0 picks one.
@@ -37,6 +38,7 @@ pub(crate) struct Serve {
     /// Certificate chain (PEM): clients may then use TLS.
     #[arg(long, requires = "tls_key")]
     tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM).
     #[arg(long, requires = "tls_cert")]
     tls_key: Option<PathBuf>,
     /// Authority (PEM) that clients' certificates must come from.

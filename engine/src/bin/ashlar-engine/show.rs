@@ -16,13 +16,16 @@ use crate::folder;
 
 #[derive(Debug, Args)]
 pub(crate) struct Examine {
+    /// A file or a block device.
     path: PathBuf,
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
+    /// The folder of the appliance.
     #[arg(long)]
     dir: PathBuf,
     /// Show as if this device (counted from 0) were absent.
@@ -73,13 +76,26 @@ impl Examine {
             ByteSize(found["capacity"].as_u64().unwrap_or_default())
         );
         match &found["appliance_device"] {
-            Value::Object(facts) => facts.iter().for_each(|(name, value)| println!("{name}: {value}")),
-            _ => println!("not a device of an appliance"),
+            Value::Null => println!("not a device of an appliance"),
+            facts => print_facts("", facts),
         }
         for signature in found["signatures"].as_array().into_iter().flatten() {
             println!("signature: {signature}");
         }
         Ok(())
+    }
+}
+
+/// One line per fact; a fact within another has both names.
+fn print_facts(name: &str, fact: &Value) {
+    match fact {
+        Value::Object(facts) => facts.iter().for_each(|(inner, fact)| {
+            let dot = if name.is_empty() { "" } else { "." };
+            print_facts(&format!("{name}{dot}{inner}"), fact);
+        }),
+        Value::Null => println!("{name}: none"),
+        Value::String(text) => println!("{name}: {text}"),
+        other => println!("{name}: {other}"),
     }
 }
 
