@@ -93,14 +93,15 @@ impl Held<'_> {
 }
 
 /// Whether the newest commit of `held` can have been acknowledged: holders that are there without it prove that no
-/// more than the rest can have it.
+/// more than the rest can have it. A holder that is there several times is one: copies of a disk prove nothing.
 fn may_be_acknowledged(held: &Held<'_>, all: &[Held<'_>]) -> bool {
     let named = &held.scanned.holders;
-    let without = all
-        .iter()
-        .filter(|other| named.contains(&other.id) && !other.has(held.scanned.tip))
-        .count();
-    named.len() - without >= named.len().div_ceil(2)
+    let without = |id: &&DeviceId| {
+        all.iter()
+            .any(|other| other.id == **id && !other.has(held.scanned.tip))
+    };
+    let with = named.len() - named.iter().filter(without).count();
+    with >= named.len().div_ceil(2)
 }
 
 /// What it would mean if `candidate` counted.
