@@ -10,5 +10,5 @@ targets=$(cargo fuzz list)
 [ -n "$targets" ] || { echo "there are no fuzz targets" >&2; exit 1; }
 for target in $targets; do
   echo "== $target, ${FUZZ_SECONDS:-60} s"
-  cargo fuzz run "$target" -- -max_total_time="${FUZZ_SECONDS:-60}" -rss_limit_mb=2048 -timeout=10
+  cargo fuzz run "$target" -- -max_total_time="${FUZZ_SECONDS:-60}" -len_control=0 -rss_limit_mb=2048 -timeout=10
 done

@@ -14,13 +14,11 @@ use crate::io::IoError;
 use crate::logical_device::{Allocator, SliceLength};
 use crate::raid::group::{Group, OpenError};
 use crate::raid::membership::{Journal, Serving};
-use crate::raid::record::NewGroup;
+use crate::raid::record::{MAX_MEMBERS, NewGroup};
 use crate::raid::region_log::{log_len, log_range};
 use crate::raid::{GroupRecord, GroupState, Layout, Level, MemberRecord, MemberStatus};
 use crate::types::{ByteRange, ByteSize, DeviceNumber, GroupId, GroupNumber};
 
-/// Most members of a group: bounds the superblock.
-const MAX_MEMBERS: usize = 64;
 /// Where data begins and member lengths end: good for any device.
 const DATA_ALIGN: u64 = 1 << 20;
 /// Unit of *never written*.

@@ -7,7 +7,7 @@
 //! the holders are there, or all members in sync of its newest known record, or by the user's word.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::devices::{descends, label_new};
@@ -28,6 +28,9 @@ use crate::types::{ApplianceId, DeviceId, DeviceNumber, EmulationType, GroupNumb
 /// Owner of slices that could not be cleared: no volume has this number.
 const NOBODY: VolumeNumber = VolumeNumber(u32::MAX);
 
+/// Why a group waits whose record is not to be relied on.
+const UNSOUND: &str = "its stored record contradicts itself or its devices";
+
 /// What the user says at a start.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
@@ -46,6 +49,10 @@ pub enum OpenError {
     NoAppliance,
     #[error("the devices belong to different appliances: {0} and {1}")]
     Mixed(ApplianceId, ApplianceId),
+    #[error(
+        "two of the devices say that they are device {0}: one is a copy of the other, or both are the same"
+    )]
+    DeviceTwice(DeviceNumber),
     #[error("no device holds the appliance's metadata")]
     NoMetadata,
     #[error("a device cannot be read: {0}")]
@@ -126,6 +133,9 @@ impl Appliance {
         let id = found.first().ok_or(OpenError::NoAppliance)?.superblock.appliance;
         if let Some(other) = found.iter().find(|found| found.superblock.appliance != id) {
             return Err(OpenError::Mixed(id, other.superblock.appliance));
+        }
+        if let Some(number) = named_twice(&found) {
+            return Err(OpenError::DeviceTwice(number));
         }
         let mut copies = Vec::new();
         for found in &found {
@@ -210,7 +220,10 @@ impl Appliance {
 
     async fn start_group(&self, working: &mut Working, record: GroupRecord) -> Result<(), OpenError> {
         let number = record.number;
-        let slice = SliceLength::try_from(record.slice).map_err(VerbError::from)?;
+        let Ok(slice) = SliceLength::try_from(record.slice) else {
+            self.hold_back(number, wait(UNSOUND, &[]));
+            return Ok(());
+        };
         let slices = slice.slices_in(record.layout.capacity());
         if let Err(error) = working
             .numbering
@@ -325,8 +338,11 @@ fn restore_allocators(working: &mut Working, truth: &Truth) {
             continue;
         };
         let (slice, total) = (allocator.slice_length(), allocator.total());
-        let restored = Allocator::restore(slice, &with_free(owned, total)).unwrap_or_else(|error| {
-            tracing::error!(group = %number, %error, "stored slices contradict each other: none is given out");
+        let restored = Allocator::restore(slice, &with_free(owned, total))
+            .ok()
+            .filter(|restored| restored.total() == total);
+        let restored = restored.unwrap_or_else(|| {
+            tracing::error!(group = %number, "stored slices contradict each other or their group: none is given out");
             Allocator::new(slice, 0)
         });
         working.allocators.insert(number, restored);
@@ -372,6 +388,13 @@ async fn find(devices: Vec<Arc<dyn Device>>) -> Result<Vec<Present>, SuperblockE
     Ok(found)
 }
 
+/// A device that was found twice. Only one of them would be written, and nobody could tell later which one counts.
+fn named_twice(found: &[Present]) -> Option<DeviceNumber> {
+    let mut seen = BTreeSet::new();
+    let twice = found.iter().find(|found| !seen.insert(found.handle.id()))?;
+    Some(twice.superblock.number)
+}
+
 /// What becomes of a group at a start.
 enum Start {
     /// With this record: members that are absent are out.
@@ -406,12 +429,20 @@ fn decide_group(
             &elected.diverged,
         ));
     }
+    let payload = |device: DeviceId| {
+        let found = found.iter().find(|found| found.handle.id() == device)?;
+        Some(found.superblock.layout.payload)
+    };
+    if !stored.is_sound(payload) {
+        return Start::Wait(wait(UNSOUND, &[]));
+    }
     let labels: Vec<GroupRecord> = found
         .iter()
         .filter_map(|found| found.superblock.member.as_ref())
         .filter(|label| label.group == stored.id)
         .filter_map(|label| journal::decode(&label.record))
-        .filter(|label| label.descends_from(stored.membership))
+        .filter(|label| label.number == stored.number && label.descends_from(stored.membership))
+        .filter(|label| label.is_sound(payload))
         .collect();
     let newest = labels.into_iter().fold(stored, |best, label| {
         if label.membership.generation > best.membership.generation {

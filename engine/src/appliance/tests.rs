@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
+use super::records::{GroupSlices, Record};
 use super::*;
 use crate::device::Device;
 use crate::device::memory::MemoryDevice;
 use crate::io::target::{Target as _, ZeroOptions};
 use crate::io::{IoBuf, IoError, copy_segments};
-use crate::logical_device::SliceLength;
+use crate::logical_device::{SliceLength, Slices};
 use crate::map::{Layout, Placement};
-use crate::raid::{GroupState, Level};
+use crate::raid::{GroupRecord, GroupState, Level};
 use crate::types::{ByteRange, DeviceNumber, EmulationType};
 
 const MIB: u64 = 1 << 20;
@@ -393,5 +394,111 @@ fn a_replaced_member_gets_everything_and_serves_alone_afterwards() {
             appliance.volume(VolumeNumber(0)).is_none()
                 || !read(&appliance, 0, 1 << 20, 512).await.is_empty()
         );
+    });
+}
+
+/// What stands in the metadata of an appliance with one mirrored and one plain group, changed by `records`, which get the
+/// mirrored group's record; then the appliance is started again.
+async fn reopened_with(records: impl FnOnce(GroupRecord) -> Vec<Record>) -> Appliance {
+    let bench = Bench::new(3);
+    let appliance = bench.create(Level::Raid1, 2).await;
+    let plain = NewGroupRequest {
+        members: vec![DeviceNumber(2)],
+        ..group(Level::Raid0, 1)
+    };
+    appliance.create_group(&plain).await.unwrap();
+    let record = appliance.group(GroupNumber(0)).unwrap().record();
+    appliance.ledger.store.commit(records(record)).await.unwrap();
+    drop(appliance);
+    bench.open(&[0, 1, 2]).await
+}
+
+#[test]
+fn a_group_whose_stored_record_is_unsound_waits_and_the_others_serve() {
+    let unsound: [fn(&mut GroupRecord); 16] = [
+        |record| record.layout.members = 0,
+        |record| record.layout.members = 3,
+        |record| record.members.clear(),
+        |record| record.members[1] = record.members[0],
+        |record| record.layout.unit = 0,
+        |record| record.layout.member_len = u64::MAX,
+        |record| record.layout.member_len = 0,
+        |record| record.granule = 0,
+        |record| record.granule = 512,
+        |record| record.region = 0,
+        |record| record.region = 4096,
+        |record| record.slice = 0,
+        |record| record.membership.generation = u64::MAX,
+        |record| record.members[0].log = ByteRange::between(0, 64),
+        |record| record.members[0].data_start = u64::MAX,
+        |record| record.members[1].data_start = 20 << 20,
+    ];
+    for (number, change) in unsound.into_iter().enumerate() {
+        run(async {
+            let appliance = reopened_with(|mut record| {
+                change(&mut record);
+                vec![Record::Group(record)]
+            })
+            .await;
+            assert!(appliance.group(GroupNumber(0)).is_none(), "change {number}");
+            assert!(appliance.group_statuses().await[0].waiting.is_some());
+            assert!(appliance.group(GroupNumber(1)).is_some(), "change {number}");
+        });
+    }
+}
+
+#[test]
+fn a_volume_mapped_beyond_its_group_does_not_serve() {
+    run(async {
+        let appliance = reopened_with(|record| {
+            let beyond = crate::map::Run {
+                volume_start: 6 << 20,
+                len: 1 << 20,
+                group: record.number,
+                group_start: record.layout.capacity(),
+            };
+            vec![Record::AddRuns {
+                volume: VolumeNumber(0),
+                runs: vec![beyond],
+            }]
+        })
+        .await;
+        assert!(appliance.volume(VolumeNumber(0)).is_none());
+    });
+}
+
+#[test]
+fn slices_that_a_group_does_not_have_are_neither_cleared_nor_given_out() {
+    run(async {
+        let beyond = GroupSlices {
+            group: GroupNumber(0),
+            slices: Slices { first: 100, count: 5 },
+        };
+        let appliance = reopened_with(|_| {
+            vec![
+                Record::ToClear(beyond),
+                Record::AddSlices {
+                    volume: VolumeNumber(0),
+                    slices: vec![beyond],
+                },
+            ]
+        })
+        .await;
+        assert!(appliance.create_volume(volume("more", 2 * MIB)).await.is_err());
+        appliance.delete_volume(VolumeNumber(0)).await.unwrap();
+    });
+}
+
+#[test]
+fn a_copy_of_a_device_beside_it_is_refused() {
+    run(async {
+        let bench = Bench::new(2);
+        drop(bench.create(Level::Raid1, 2).await);
+        let copy = MemoryDevice::new(32 << 20);
+        copy.scribble(0, &bench.devices[1].content(0, 32 << 20));
+        let mut devices = bench.all();
+        devices.push(copy);
+        let opened = Appliance::open(devices, &OpenOptions::default(), bench.ids.clone()).await;
+        assert!(matches!(opened, Err(OpenError::DeviceTwice(DeviceNumber(1)))));
     });
 }

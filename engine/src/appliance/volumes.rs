@@ -7,6 +7,7 @@ use super::error::VerbError;
 use super::groups::slice_range;
 use super::records::{GroupSlices, Record, VolumeRecord, VolumeTruth, add_runs};
 use super::{Appliance, Working};
+use crate::io::IoError;
 use crate::map::{Layout, Placement, PlacementRequest, Planned, VolumeMap, placement};
 use crate::types::{EmulationType, GroupNumber, VolumeId, VolumeNumber};
 use crate::volume::{Shape, Volume};
@@ -182,6 +183,17 @@ impl Appliance {
         numbers.dedup();
         let groups: Option<Vec<_>> = numbers.iter().map(|number| self.group(*number)).collect();
         let Some(groups) = groups else { return };
+        let capacity_of = |number: GroupNumber| {
+            let group = groups.iter().find(|group| group.number() == number);
+            group.map_or(0, |group| group.capacity())
+        };
+        if map
+            .runs()
+            .any(|run| run.group_range().end() > capacity_of(run.group))
+        {
+            tracing::error!(volume = %record.number, "stored map reaches beyond its groups");
+            return;
+        }
         let shape = Shape {
             capacity: record.capacity,
             map,
@@ -309,10 +321,10 @@ impl Appliance {
         for owned in slices {
             match self.clear_slices(owned).await {
                 Ok(true) => {
-                    if let Some(allocator) = working.allocators.get_mut(owned.group) {
-                        allocator
-                            .free(number, owned.slices)
-                            .expect("the volume owned them");
+                    let allocator = working.allocators.get_mut(owned.group);
+                    let freed = allocator.map(|allocator| allocator.free(number, owned.slices));
+                    if let Some(Err(error)) = freed {
+                        tracing::warn!(volume = %number, %error, "stored slices contradict each other");
                     }
                 }
                 // They stay out of use until a start clears them.
@@ -329,9 +341,11 @@ impl Appliance {
         let Some(group) = self.group(owned.group) else {
             return Ok(false);
         };
-        group
-            .zero(slice_range(group.slice(), owned.slices), true, false)
-            .await?;
+        let (range, capacity) = (slice_range(group.slice(), owned.slices), group.capacity());
+        if range.end() > capacity {
+            return Err(IoError::OutOfBounds { range, capacity }.into());
+        }
+        group.zero(range, true, false).await?;
         self.ledger.store.commit(vec![Record::Cleared(owned)]).await?;
         Ok(true)
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DeviceError, DeviceHandle};
 use crate::io::IoBuf;
-use crate::types::sealed::{self, Kind, SealError};
+use crate::types::sealed::{self, COUNTERS_END, Kind, SealError};
 use crate::types::{ApplianceId, ByteRange, DeviceId, DeviceNumber, GroupId};
 
 const KIND: Kind = Kind {
@@ -53,6 +53,12 @@ impl DeviceLayout {
             copy_b: end - TAIL,
         })
     }
+
+    /// The smallest capacity with this layout; `None` where no capacity has it.
+    fn capacity(&self) -> Option<u64> {
+        let capacity = self.copy_b.checked_add(TAIL)?;
+        (Self::for_capacity(capacity) == Some(*self)).then_some(capacity)
+    }
 }
 
 /// The membership that a device's superblock names.
@@ -73,6 +79,13 @@ pub struct Superblock {
     pub sequence: u64,
     pub layout: DeviceLayout,
     pub member: Option<MemberLabel>,
+}
+
+impl Superblock {
+    /// Whether its numbers can be relied on; a checksum only tells that they were written so.
+    fn is_sound(&self) -> bool {
+        self.layout.capacity().is_some() && self.sequence < COUNTERS_END
+    }
 }
 
 /// Why a superblock could not be read.
@@ -104,9 +117,10 @@ pub async fn read(device: &DeviceHandle) -> Result<Option<Superblock>, Superbloc
         };
         match sealed::open::<Superblock>(KIND, bytes.as_slice()) {
             Ok(found)
-                if newest
-                    .as_ref()
-                    .is_none_or(|known| known.sequence < found.sequence) =>
+                if found.is_sound()
+                    && newest
+                        .as_ref()
+                        .is_none_or(|known| known.sequence < found.sequence) =>
             {
                 newest = Some(found);
             }
@@ -117,12 +131,9 @@ pub async fn read(device: &DeviceHandle) -> Result<Option<Superblock>, Superbloc
     if let Some(newer) = newer_version {
         return Err(SuperblockError::Newer(newer));
     }
-    match newest {
-        Some(found) if found.layout.copy_b + TAIL > capacity => Err(SuperblockError::Shrunk {
-            needed: found.layout.copy_b + TAIL,
-            capacity,
-        }),
-        found => Ok(found),
+    match newest.as_ref().and_then(|found| found.layout.capacity()) {
+        Some(needed) if needed > capacity => Err(SuperblockError::Shrunk { needed, capacity }),
+        _ => Ok(newest),
     }
 }
 
@@ -143,7 +154,10 @@ pub async fn write(device: &DeviceHandle, superblock: &Superblock) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::memory::MemoryDevice;
+    use futures_util::FutureExt as _;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     proptest! {
         #[test]
@@ -160,5 +174,54 @@ mod tests {
     #[test]
     fn a_device_below_the_minimum_has_no_layout() {
         assert!(DeviceLayout::for_capacity(MIN_CAPACITY - 1).is_none());
+    }
+
+    fn found(changed: impl FnOnce(&mut Superblock)) -> Result<Option<Superblock>, SuperblockError> {
+        let capacity = MIN_CAPACITY + (128 << 10);
+        let device = MemoryDevice::new(usize::try_from(capacity).unwrap()).open_as(DeviceId(Uuid::nil()));
+        let layout = DeviceLayout::for_capacity(capacity).unwrap();
+        let mut superblock = Superblock {
+            device: DeviceId(Uuid::max()),
+            appliance: ApplianceId(Uuid::max()),
+            number: DeviceNumber(0),
+            sequence: 1,
+            layout,
+            member: None,
+        };
+        changed(&mut superblock);
+        let sealed = sealed::seal(KIND, &superblock);
+        let mut copy = IoBuf::zeroed(4096);
+        copy.as_mut_slice()[..sealed.len()].copy_from_slice(&sealed);
+        let written = device.write(COPY_A, copy.into_slice(), true);
+        written.now_or_never().unwrap().unwrap();
+        read(&device).now_or_never().unwrap()
+    }
+
+    #[test]
+    fn a_superblock_with_areas_that_no_capacity_gives_is_none() {
+        assert!(found(|_| ()).unwrap().is_some());
+        let unsound: [fn(&mut Superblock); 4] = [
+            |superblock| superblock.layout.copy_b = u64::MAX - 5,
+            |superblock| superblock.layout.copy_b = 0,
+            |superblock| superblock.layout.metadata = ByteRange::between(0, u64::MAX),
+            |superblock| superblock.layout.payload = ByteRange::between(0, 4096),
+        ];
+        for change in unsound {
+            assert_eq!(found(change), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_sequence_that_leaves_no_room_for_changes_is_none() {
+        assert_eq!(found(|superblock| superblock.sequence = u64::MAX), Ok(None));
+    }
+
+    #[test]
+    fn a_device_that_shrank_says_so() {
+        let larger = DeviceLayout::for_capacity(2 * MIN_CAPACITY).unwrap();
+        assert!(matches!(
+            found(|superblock| superblock.layout = larger),
+            Err(SuperblockError::Shrunk { .. })
+        ));
     }
 }

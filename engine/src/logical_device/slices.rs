@@ -96,9 +96,29 @@ impl From<SliceLength> for u64 {
 
 /// `count` slices of one group from number `first` of that group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "StoredSlices")]
 pub struct Slices {
     pub first: u32,
     pub count: u32,
+}
+
+/// What a stored run claims to be, before it is checked.
+#[derive(Deserialize)]
+struct StoredSlices {
+    first: u32,
+    count: u32,
+}
+
+impl TryFrom<StoredSlices> for Slices {
+    type Error = &'static str;
+
+    fn try_from(StoredSlices { first, count }: StoredSlices) -> Result<Self, Self::Error> {
+        let slices = Self { first, count };
+        slices
+            .checked_end()
+            .map(|_| slices)
+            .ok_or("a run of slices ends beyond 32 bits")
+    }
 }
 
 impl Slices {
@@ -182,5 +202,13 @@ mod tests {
             space(CKD),
             starts.map(|start| ByteRange::between(start, start + cylinder))
         );
+    }
+
+    #[test]
+    fn a_stored_run_that_ends_beyond_what_slices_can_number_is_refused() {
+        let stored = |slices: (u32, u32)| postcard::to_stdvec(&slices).unwrap();
+        let read = |bytes: &[u8]| postcard::from_bytes::<Slices>(bytes).ok();
+        assert_eq!(read(&stored((2, 3))), Some(Slices { first: 2, count: 3 }));
+        assert_eq!(read(&stored((2, u32::MAX))), None);
     }
 }

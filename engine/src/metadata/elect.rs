@@ -93,15 +93,16 @@ impl Held<'_> {
 }
 
 /// Whether the newest commit of `held` can have been acknowledged: holders that are there without it prove that no
-/// more than the rest can have it.
+/// more than the rest can have it. A holder that is there several times is one: copies of a disk prove nothing.
 fn may_be_acknowledged(held: &Held<'_>, all: &[Held<'_>]) -> bool {
     let Named { holders, before } = &held.scanned.named;
+    let without = |id: &&DeviceId| {
+        all.iter()
+            .any(|other| other.id == **id && !other.has(held.scanned.tip))
+    };
     [holders, before].into_iter().all(|list| {
-        let without = all
-            .iter()
-            .filter(|other| list.contains(&other.id) && !other.has(held.scanned.tip))
-            .count();
-        list.len() - without >= list.len().div_ceil(2)
+        let with = list.len() - list.iter().filter(without).count();
+        with >= list.len().div_ceil(2)
     })
 }
 

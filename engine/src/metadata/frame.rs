@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::io::{BufSlice, IoBuf};
-use crate::types::sealed::{self, Kind};
+use crate::types::sealed::{self, COUNTERS_END, Kind};
 use crate::types::{CommitId, DeviceId};
 
 /// Frames begin and end at multiples of this.
@@ -34,7 +34,7 @@ pub(super) struct History(VecDeque<Tip>);
 
 impl History {
     pub(super) fn push(&mut self, tip: Tip) {
-        if self.0.len() == HISTORY {
+        while self.0.len() >= HISTORY {
             self.0.pop_front();
         }
         self.0.push_back(tip);
@@ -96,9 +96,21 @@ pub(super) fn encode<R: Serialize>(head: &Head, records: &[R]) -> BufSlice {
     buf.into_slice()
 }
 
+impl Head {
+    fn tip(&self) -> Tip {
+        match self {
+            Self::SnapshotStart { tip, .. }
+            | Self::SnapshotPart { tip, .. }
+            | Self::SnapshotEnd { tip, .. }
+            | Self::Commit { tip, .. } => *tip,
+        }
+    }
+}
+
 /// The head of a checked body, and the undecoded records behind it.
 pub(super) fn decode_head(body: &[u8]) -> Option<(Head, &[u8])> {
-    postcard::take_from_bytes(body).ok()
+    let (head, records): (Head, _) = postcard::take_from_bytes(body).ok()?;
+    (head.tip().generation < COUNTERS_END).then_some((head, records))
 }
 
 pub(super) fn decode_records<R: DeserializeOwned>(bytes: &[u8]) -> Option<Vec<R>> {

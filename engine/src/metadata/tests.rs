@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use super::*;
 use crate::device::DeviceHandle;
 use crate::device::memory::MemoryDevice;
-use crate::types::{ByteRange, DeviceId, IdSource};
+use crate::types::{ByteRange, CommitId, DeviceId, IdSource};
 
 #[derive(Default)]
 pub(super) struct Numbers(Vec<u32>);
@@ -218,4 +218,52 @@ fn a_torn_last_commit_leaves_the_one_before_it() {
     let last = frames.windows(8).rposition(|bytes| bytes == b"ASHLRmet").unwrap();
     device.scribble(last + 30, &[0xff; 8]);
     assert_eq!(numbers(&bench.open(&[0]).0), vec![0, 1, 2]);
+}
+
+#[test]
+fn a_generation_that_leaves_no_room_for_more_is_no_copy() {
+    let bench = Bench::new(1);
+    let tip = frame::Tip {
+        generation: u64::MAX,
+        id: CommitId::random(&bench.ids),
+    };
+    let heads = [
+        frame::Head::SnapshotStart {
+            tip,
+            holders: vec![bench.devices[0].0],
+            history: frame::History::default(),
+        },
+        frame::Head::SnapshotEnd { tip, parts: 0 },
+        frame::Head::Commit {
+            tip: frame::Tip { generation: 0, ..tip },
+            parent: tip.id,
+            holders: Vec::new(),
+        },
+    ];
+    for (number, head) in heads.iter().enumerate() {
+        let frame = frame::encode::<u32>(head, &[]);
+        assert_eq!(frame.len(), 4096);
+        bench.devices[0].1.scribble(number * 4096, frame.as_slice());
+    }
+    let (device, area) = bench.handles(&[0]).remove(0);
+    assert_eq!(done(HolderCopy::read(device, area)).unwrap().tip(), None);
+}
+
+#[test]
+fn a_holder_that_is_there_several_times_does_not_count_as_several() {
+    let bench = Bench::new(1);
+    let store = bench.create();
+    done(store.commit(vec![1])).unwrap();
+    let old = bench.devices[0].1.content(0, AREA_LEN);
+    done(store.commit(vec![2])).unwrap();
+    let clones = [MemoryDevice::new(AREA_LEN), MemoryDevice::new(AREA_LEN)];
+    let mut copies = bench.elect(&[0]).0;
+    for clone in &clones {
+        clone.scribble(0, &old);
+        let handle = clone.open_as(bench.devices[0].0);
+        copies.push(done(HolderCopy::read(handle, area())).unwrap());
+    }
+    let elected = elect::elect(&copies, None).unwrap();
+    assert!(elected.quorum);
+    assert_eq!(elected.newest, 0);
 }

@@ -7,10 +7,19 @@
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
+use super::region_log::log_len;
+use crate::types::sealed::COUNTERS_END;
 use crate::types::{ByteRange, CommitId, DeviceId, GroupId, GroupNumber, IdSource, LogicalDeviceNumber};
 
 /// How many former memberships a record remembers, to recognise members that come back.
 const HISTORY: usize = 256;
+/// Most members of a group: bounds the superblock.
+pub const MAX_MEMBERS: usize = 64;
+/// Smallest granule, and most regions that a stored record may claim: they bound what is held in memory per group.
+const SMALLEST_GRANULE: u64 = 4096;
+const MOST_REGIONS: u64 = 1 << 20;
+/// Greatest capacity that a stored record may claim: the region log can number its blocks up to there.
+const MOST_CAPACITY: u64 = 1 << 56;
 
 /// Where a group's line of descent stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +140,49 @@ impl GroupRecord {
             .iter()
             .filter(|member| member.status == MemberStatus::InSync)
             .map(|member| member.device)
+    }
+
+    /// Whether the numbers agree with each other and every member's areas lie within `payload` of its device, where
+    /// that is known. A stored record is only a claim until this was asked: what serves a group relies on it.
+    pub fn is_sound(&self, payload: impl Fn(DeviceId) -> Option<ByteRange>) -> bool {
+        self.has_sound_shape()
+            && self.members.iter().enumerate().all(|(index, member)| {
+                let first = self.member(member.device) == Some(index);
+                let data = ByteRange::new(member.data_start, self.layout.member_len);
+                let apart = data.filter(|data| !data.overlaps(member.log));
+                let within = |data| {
+                    payload(member.device).is_none_or(|all| all.covers(data) && all.covers(member.log))
+                };
+                first && member.log.len() >= self.log_len() && apart.is_some_and(within)
+            })
+            && self.membership.generation < COUNTERS_END
+            && self.history.len() <= HISTORY
+    }
+
+    fn has_sound_shape(&self) -> bool {
+        let Layout {
+            level,
+            members,
+            unit,
+            member_len,
+        } = self.layout;
+        self.members.len() == members as usize
+            && (level.min_members()..=MAX_MEMBERS).contains(&self.members.len())
+            && unit.is_power_of_two()
+            && member_len > 0
+            && member_len.is_multiple_of(unit)
+            && member_len.checked_mul(u64::from(members)).is_some()
+            && self.layout.capacity() <= MOST_CAPACITY
+            && self.granule.is_power_of_two()
+            && self.granule >= SMALLEST_GRANULE
+            && self.region >= self.granule
+            && self.region.is_multiple_of(self.granule)
+            && self.layout.capacity().div_ceil(self.region) <= MOST_REGIONS
+            && self.slice > 0
+    }
+
+    fn log_len(&self) -> u64 {
+        log_len(self.layout.capacity(), self.granule, self.region)
     }
 
     /// Slices that fit the group.

@@ -10,6 +10,7 @@
 //! one with the higher sequence counts; equal sequences have equal content.
 
 use crate::io::{BufSlice, IoBuf};
+use crate::types::sealed::COUNTERS_END;
 use crate::types::{ByteRange, GroupId};
 
 pub(super) const BLOCK: usize = 4096;
@@ -103,6 +104,18 @@ impl Image {
             words: Box::new([0; WORDS]),
         }
     }
+
+    /// The words with `bits` bits of the bitmap: what stands behind its end means nothing.
+    pub(super) fn words_within(&self, bits: u64) -> impl Iterator<Item = u64> + '_ {
+        (0u64..).zip(self.words.iter()).map(move |(number, &word)| {
+            let mask = match bits.saturating_sub(number * 64) {
+                0 => 0,
+                left @ 1..64 => (1 << left) - 1,
+                _ => u64::MAX,
+            };
+            word & mask
+        })
+    }
 }
 
 pub(super) fn encode(group: GroupId, block: BlockId, image: &Image) -> BufSlice {
@@ -149,6 +162,9 @@ pub(super) fn decode(group: GroupId, block: BlockId, bytes: &[u8]) -> Found {
     }
     let mut image = Image::empty();
     image.sequence = u64::from_le_bytes(bytes[24..32].try_into().expect("eight bytes"));
+    if image.sequence >= COUNTERS_END {
+        return Found::Damaged;
+    }
     for (word, place) in image.words.iter_mut().zip(bytes[HEADER..BLOCK].chunks_exact(8)) {
         *word = u64::from_le_bytes(place.try_into().expect("eight bytes"));
     }
@@ -194,7 +210,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_block_is_read_back_and_any_flipped_bit_is_found(
-            index in 0u32..9, sequence in 1u64..u64::MAX, words in proptest::collection::vec(any::<u64>(), WORDS),
+            index in 0u32..9, sequence in 1u64..COUNTERS_END, words in proptest::collection::vec(any::<u64>(), WORDS),
             at in 0usize..BLOCK, bit in 0u8..8,
         ) {
             let block = BlockId { bitmap: Bitmap::Intent, index };
@@ -223,5 +239,19 @@ mod tests {
         assert_eq!(decode(group(), elsewhere, bytes.as_slice()), Found::Damaged);
         let other = GroupId::random(&IdSource::from_seed(8));
         assert_eq!(decode(other, block, bytes.as_slice()), Found::Damaged);
+    }
+
+    #[test]
+    fn a_sequence_that_leaves_no_room_for_more_is_damage() {
+        let block = BlockId {
+            bitmap: Bitmap::Written,
+            index: 0,
+        };
+        let image = Image {
+            sequence: u64::MAX,
+            ..Image::empty()
+        };
+        let bytes = encode(group(), block, &image);
+        assert_eq!(decode(group(), block, bytes.as_slice()), Found::Damaged);
     }
 }

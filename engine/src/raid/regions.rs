@@ -84,15 +84,20 @@ impl Regions {
         };
         let written: Vec<OnceLock<Words>> = (0..shape.written).map(|_| OnceLock::new()).collect();
         for (block, image) in shape.blocks().zip(images) {
+            let first = u64::from(block.index) * BITS;
             match block.bitmap {
                 Bitmap::Written if image.words.iter().any(|&word| word != 0) => {
                     let words = written[block.index as usize].get_or_init(empty_words);
-                    for (word, &value) in words.iter().zip(image.words.iter()) {
+                    let stored = image.words_within(capacity.div_ceil(granule) - first);
+                    for (word, value) in words.iter().zip(stored) {
                         word.store(value, Ordering::Relaxed);
                     }
                 }
                 Bitmap::Written => {}
-                Bitmap::Intent => inner.intent.load_block(block.index, &image.words),
+                Bitmap::Intent => {
+                    let stored = image.words_within(regions as u64 - first);
+                    inner.intent.load_block(block.index, stored);
+                }
             }
         }
         inner.intent_durable = inner.intent.clone();
@@ -537,9 +542,9 @@ impl BitVec {
         (from..self.len).find(|&at| self.get(at))
     }
 
-    fn load_block(&mut self, block: u32, words: &[u64; WORDS]) {
+    fn load_block(&mut self, block: u32, words: impl Iterator<Item = u64>) {
         let first = block as usize * WORDS;
-        for (target, &word) in self.words.iter_mut().skip(first).zip(words) {
+        for (target, word) in self.words.iter_mut().skip(first).zip(words) {
             *target = word;
         }
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::group::Group;
 use super::membership::{Journal, JournalError, Serving};
 use super::record::{GroupRecord, MemberRecord, MemberStatus, NewGroup};
-use super::region_log::{log_len, log_range};
+use super::region_log::{self, Image, LogShape, WORDS, log_len, log_range};
 use super::{GroupState, Layout, Level};
 use crate::device::DeviceHandle;
 use crate::device::memory::MemoryDevice;
@@ -384,4 +384,30 @@ proptest! {
             prop_assert_eq!(&read(&group, 0, model.len()), &model);
         }
     }
+}
+
+#[test]
+fn bits_in_the_log_behind_the_groups_end_mean_nothing() {
+    let bench = Bench::new(Level::Raid1, 2);
+    let record = bench.journal.newest.lock().unwrap().clone();
+    let capacity = record.layout.capacity();
+    let shape = LogShape::new(capacity, GRANULE, REGION);
+    let image = Image {
+        sequence: 1,
+        words: Box::new([u64::MAX; WORDS]),
+    };
+    for block in shape.blocks() {
+        let place = usize::try_from(shape.place(block, 1)).unwrap();
+        let bytes = region_log::encode(record.id, block, &image);
+        bench.devices[0].1.scribble(place, bytes.as_slice());
+    }
+    let group = bench.open();
+    assert_eq!(group.written_bytes(), capacity);
+    assert_eq!(group.marked_regions() as u64, capacity / REGION);
+    run(group.sync()).unwrap();
+    let mut last = 0;
+    for _pass in 0..2 {
+        done(group.take_back_marks(&mut last)).unwrap();
+    }
+    assert_eq!(group.marked_regions(), 0);
 }

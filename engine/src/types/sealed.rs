@@ -12,6 +12,10 @@ use serde::de::DeserializeOwned;
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 24;
 
+/// Sequences and generations in records stay below this. Nothing counts so far, so a greater one was not counted; and
+/// who finds one must be able to count on.
+pub const COUNTERS_END: u64 = 1 << 63;
+
 /// A kind of record: its magic and the newest version that this program writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
