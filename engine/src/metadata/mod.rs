@@ -1,5 +1,5 @@
 //! The durable truth on the devices: a checksummed log of commits with snapshots, kept on three to five *holders*
-//! (fewer where there are fewer devices). Formats: `docs/formats/metadata.md`. Why a log and no key-value store:
+//! (fewer where there are fewer devices). Formats: `docs/formats/devices.md`. Why a log and no key-value store:
 //! `docs/decisions/0002-metadata-is-a-log.md`.
 //!
 //! The store knows nothing of what it keeps: a [`State`] applies records and can be written out as records.
