@@ -227,17 +227,21 @@ fn a_generation_that_leaves_no_room_for_more_is_no_copy() {
         generation: u64::MAX,
         id: CommitId::random(&bench.ids),
     };
+    let named = frame::Named {
+        holders: vec![bench.devices[0].0],
+        before: Vec::new(),
+    };
     let heads = [
         frame::Head::SnapshotStart {
             tip,
-            holders: vec![bench.devices[0].0],
+            named: named.clone(),
             history: frame::History::default(),
         },
         frame::Head::SnapshotEnd { tip, parts: 0 },
         frame::Head::Commit {
             tip: frame::Tip { generation: 0, ..tip },
             parent: tip.id,
-            holders: Vec::new(),
+            named,
         },
     ];
     for (number, head) in heads.iter().enumerate() {
