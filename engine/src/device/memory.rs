@@ -16,6 +16,7 @@ struct Inner {
     hold_reads: bool,
     held: Vec<SlotId>,
     written: Vec<ByteRange>,
+    unreadable: Option<ByteRange>,
 }
 
 impl MemoryDevice {
@@ -32,6 +33,7 @@ impl MemoryDevice {
             hold_reads: false,
             held: Vec::new(),
             written: Vec::new(),
+            unreadable: None,
         };
         Arc::new(Self {
             info,
@@ -62,6 +64,11 @@ impl MemoryDevice {
             let result = Err(DeviceError::Os(5));
             slots::complete(slot, Completion { result, buf: None });
         }
+    }
+
+    /// Reads that touch `range` fail as a bad place does.
+    pub(crate) fn spoil(&self, range: ByteRange) {
+        self.inner.lock().unwrap().unreadable = Some(range);
     }
 
     /// What was written since it was last asked.
@@ -98,6 +105,14 @@ impl Device for MemoryDevice {
                 let slot = slots::allocate(None);
                 inner.held.push(slot);
                 return Started::Pending(slot);
+            }
+            Request::Read { at, buf }
+                if inner
+                    .unreadable
+                    .is_some_and(|bad| bad.overlaps(ByteRange::between(at, at + buf.len() as u64))) =>
+            {
+                completion.result = Err(DeviceError::Medium);
+                completion.buf = Some(buf);
             }
             Request::Read { at, mut buf } => {
                 let at = usize::try_from(at).unwrap();

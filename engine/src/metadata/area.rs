@@ -50,7 +50,7 @@ pub(super) struct Area {
     end: u64,
 }
 
-/// Reads frames in order from one half.
+/// Reads frames in order from one half. What the medium cannot give reads as damage.
 struct Reader<'a> {
     device: &'a DeviceHandle,
     half: ByteRange,
@@ -59,6 +59,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// `None` behind the half's end, and where the medium cannot read.
     async fn bytes(&mut self, at: u64, len: u64) -> Result<Option<BufSlice>, DeviceError> {
         if at + len > self.half.len() {
             return Ok(None);
@@ -70,11 +71,16 @@ impl Reader<'_> {
             return Ok(Some(ahead.cut(usize_of(at - start), usize_of(len))));
         }
         let amount = len.max(READ_AHEAD).min(self.half.len() - at);
-        let read = self
-            .device
-            .read(self.half.start() + at, usize_of(amount))
-            .await?
-            .into_slice();
+        let start = self.half.start() + at;
+        let read = match self.device.read(start, usize_of(amount)).await {
+            // What lies ahead may be of no use to anybody.
+            Err(DeviceError::Medium) => match self.device.read(start, usize_of(len)).await {
+                Err(DeviceError::Medium) => return Ok(None),
+                read => read?,
+            },
+            read => read?,
+        };
+        let read = read.into_slice();
         let cut = read.cut(0, usize_of(len));
         self.ahead = Some((at, read));
         Ok(Some(cut))

@@ -221,6 +221,18 @@ fn a_torn_last_commit_leaves_the_one_before_it() {
 }
 
 #[test]
+fn a_bad_place_where_nothing_that_counts_stands_costs_no_holder() {
+    let bench = Bench::new(1);
+    let store = bench.create();
+    done(store.commit(vec![7])).unwrap();
+    let half = AREA_LEN as u64 / 2;
+    for bad in [half - 4096, half, 2 * half - 4096] {
+        bench.devices[0].1.spoil(ByteRange::between(bad, bad + 512));
+        assert_eq!(numbers(&bench.open(&[0]).0), vec![7], "{bad}");
+    }
+}
+
+#[test]
 fn a_generation_that_leaves_no_room_for_more_is_no_copy() {
     let bench = Bench::new(1);
     let tip = frame::Tip {
