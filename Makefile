@@ -50,7 +50,7 @@ demo: deps ## See a write survive kill -9
 .PHONY: bench
 bench: deps ## Measure beside other NBD servers, and the inner loops (SECS, REPS, SIZE, DISK_DIR)
 	cargo build --release --package ashlar-engine --bin ashlar-engine
-	cargo bench --package ashlar-engine --benches
+	cargo bench --package ashlar-engine --bench map --bench volume --bench scale
 	tests/bench/nbd_matrix.py
 
 .PHONY: fuzz
