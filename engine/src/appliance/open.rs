@@ -161,7 +161,8 @@ impl Appliance {
         let every_group_starts =
             !starts.is_empty() && starts.values().all(|start| matches!(start, Start::Now(_)));
         let forced = options.force || options.prefer.is_some() || planted::is(Planted::NewestPresentWins);
-        let may_write = elected.quorum || forced || (elected.diverged.is_empty() && every_group_starts);
+        let is_whole = elected.diverged.is_empty() && elected.damaged.is_empty();
+        let may_write = elected.quorum || forced || (is_whole && every_group_starts);
         let taken = if may_write {
             store
                 .take_holders(choose_holders(found.clone(), &elected.named), forced)
@@ -427,6 +428,12 @@ fn decide_group(
         return Start::Wait(wait(
             "copies of the metadata went different ways: say which counts",
             &elected.diverged,
+        ));
+    }
+    if !elected.damaged.is_empty() && !options.force && options.prefer.is_none() {
+        return Start::Wait(wait(
+            "the newest metadata is damaged on the devices that are here",
+            &elected.damaged,
         ));
     }
     let payload = |device: DeviceId| {
