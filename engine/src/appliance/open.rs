@@ -4,7 +4,8 @@
 //! that are absent are recorded as out → groups → volumes → members that came back begin to join.
 //!
 //! Invariants: nothing is written before it is known which copy counts; a group starts only where more than half of
-//! the holders are there, or all members in sync of its newest known record, or by the user's word.
+//! the holders are there, or all members in sync of its newest known record, and no newer metadata is lost to damage; or
+//! by the user's word.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,8 @@ const UNSOUND: &str = "its stored record contradicts itself or its devices";
 /// What the user says at a start.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
-    /// Start groups although members are absent that may know better: what only they know is given up.
+    /// Start groups although members are absent that may know better, or newer metadata is damaged: what only they know
+    /// is given up.
     pub force: bool,
     /// After a divergence: this device's copy counts.
     pub prefer: Option<DeviceId>,

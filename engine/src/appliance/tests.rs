@@ -185,8 +185,7 @@ fn damaged_metadata_that_nobody_else_has_keeps_the_groups_waiting_until_the_user
         let start = usize::try_from(metadata.start()).unwrap();
         let last = (start..start + (1 << 20))
             .step_by(4096)
-            .filter(|&at| bench.devices[0].content(at, 8) == b"ASHLRmet")
-            .last()
+            .rfind(|&at| bench.devices[0].content(at, 8) == b"ASHLRmet")
             .unwrap();
         bench.devices[0].scribble(last - 4096 + 30, &[0xff; 8]);
         assert!(

@@ -18,8 +18,6 @@ use crate::types::{ByteRange, LogId};
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 /// Records of one snapshot part: keeps frames near 100 KiB.
 const RECORDS_PER_PART: usize = 512;
 /// How much is read ahead when the log is scanned, and how far a lost commit can hide what stands behind it.
@@ -68,7 +66,7 @@ impl Scanned {
 pub(super) struct Area {
     pub(super) device: Arc<DeviceHandle>,
     range: ByteRange,
-    /// The log that commits are appended to; means nothing where [`is_current`](Self::is_current) is false.
+    /// The log that commits are appended to; none where no snapshot of ours stands yet.
     log: LogId,
     half: u64,
     end: u64,
@@ -270,13 +268,13 @@ pub(super) async fn scan(device: &DeviceHandle, range: ByteRange) -> Result<Opti
 impl Area {
     /// An area that holds nothing: its next write is a snapshot to its first half.
     pub(super) fn blank(device: Arc<DeviceHandle>, range: ByteRange) -> Self {
-        Self::full(device, range, LogId(Uuid::nil()), 1)
+        Self::full(device, range, 1)
     }
 
     /// An area that holds another copy than the one that counts: its next write is a snapshot beside that copy, which
     /// stays until the snapshot is durable.
     pub(super) fn outdated(device: Arc<DeviceHandle>, range: ByteRange, scanned: &Scanned) -> Self {
-        Self::full(device, range, scanned.log, scanned.half)
+        Self::full(device, range, scanned.half)
     }
 
     /// The area of a device that was no holder lately: it may have a copy from when it was.
@@ -287,12 +285,12 @@ impl Area {
         }
     }
 
-    fn full(device: Arc<DeviceHandle>, range: ByteRange, log: LogId, half: u64) -> Self {
+    fn full(device: Arc<DeviceHandle>, range: ByteRange, half: u64) -> Self {
         let end = half_of(range, half).len();
         Self {
             device,
             range,
-            log,
+            log: LogId(uuid::Uuid::nil()),
             half,
             end,
         }
