@@ -20,6 +20,8 @@ pub struct Examined {
     pub group: Option<GroupRecord>,
     /// Generation of the metadata that it holds.
     pub metadata_generation: Option<u64>,
+    /// Newer metadata stands there and cannot be used: what lies before it is damaged.
+    pub metadata_is_damaged: bool,
 }
 
 /// Reads what a device is, changing nothing; `None` where it is no device of any appliance.
@@ -37,6 +39,7 @@ pub async fn examine(device: Arc<dyn Device>) -> Result<Option<Examined>, Superb
         superblock,
         group,
         metadata_generation: copy.tip().map(|tip| tip.generation),
+        metadata_is_damaged: copy.is_damaged(),
     }))
 }
 

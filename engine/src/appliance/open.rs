@@ -4,7 +4,8 @@
 //! that are absent are recorded as out → groups → volumes → members that came back begin to join.
 //!
 //! Invariants: nothing is written before it is known which copy counts; a group starts only where more than half of
-//! the holders are there, or all members in sync of its newest known record, or by the user's word.
+//! the holders are there, or all members in sync of its newest known record, and no newer metadata is lost to damage; or
+//! by the user's word.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,8 @@ const UNSOUND: &str = "its stored record contradicts itself or its devices";
 /// What the user says at a start.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
-    /// Start groups although members are absent that may know better: what only they know is given up.
+    /// Start groups although members are absent that may know better, or newer metadata is damaged: what only they know
+    /// is given up.
     pub force: bool,
     /// After a divergence: this device's copy counts.
     pub prefer: Option<DeviceId>,
@@ -161,7 +163,8 @@ impl Appliance {
         let every_group_starts =
             !starts.is_empty() && starts.values().all(|start| matches!(start, Start::Now(_)));
         let forced = options.force || options.prefer.is_some() || planted::is(Planted::NewestPresentWins);
-        let may_write = elected.quorum || forced || (elected.diverged.is_empty() && every_group_starts);
+        let is_whole = elected.diverged.is_empty() && elected.damaged.is_empty();
+        let may_write = elected.quorum || forced || (is_whole && every_group_starts);
         let taken = if may_write {
             store
                 .take_holders(choose_holders(found.clone(), &elected.named), forced)
@@ -427,6 +430,12 @@ fn decide_group(
         return Start::Wait(wait(
             "copies of the metadata went different ways: say which counts",
             &elected.diverged,
+        ));
+    }
+    if !elected.damaged.is_empty() && !options.force && options.prefer.is_none() {
+        return Start::Wait(wait(
+            "the newest metadata is damaged on the devices that are here",
+            &elected.damaged,
         ));
     }
     let payload = |device: DeviceId| {

@@ -165,6 +165,65 @@ fn one_of_two_devices_waits_until_the_other_comes_or_the_user_forces_it() {
 }
 
 #[test]
+fn damaged_metadata_that_nobody_else_has_keeps_the_groups_waiting_until_the_user_forces_them() {
+    run(async {
+        let bench = Bench::new(1);
+        let appliance = bench.create(Level::Raid0, 1).await;
+        write(&appliance, 0, 0, 1, 4096).await.unwrap();
+        flush(&appliance, 0).await;
+        for name in ["vol1", "vol2", "vol3"] {
+            appliance.create_volume(volume(name, MIB)).await.unwrap();
+        }
+        drop(appliance);
+        let metadata = examine(bench.device(0))
+            .await
+            .unwrap()
+            .unwrap()
+            .superblock
+            .layout
+            .metadata;
+        let start = usize::try_from(metadata.start()).unwrap();
+        let last = (start..start + (1 << 20))
+            .step_by(4096)
+            .rfind(|&at| bench.devices[0].content(at, 8) == b"ASHLRmet")
+            .unwrap();
+        bench.devices[0].scribble(last - 4096 + 30, &[0xff; 8]);
+        assert!(
+            examine(bench.device(0))
+                .await
+                .unwrap()
+                .unwrap()
+                .metadata_is_damaged
+        );
+
+        let waiting = bench.open(&[0]).await;
+        assert!(waiting.volume(VolumeNumber(0)).is_none());
+        let why = waiting.group_statuses().await.remove(0).waiting.unwrap().why;
+        assert_eq!(why, "the newest metadata is damaged on the devices that are here");
+        drop(waiting);
+        let forced = bench
+            .open_with(
+                &[0],
+                &OpenOptions {
+                    force: true,
+                    ..OpenOptions::default()
+                },
+            )
+            .await;
+        assert_eq!(read(&forced, 0, 0, 4096).await, vec![1; 4096]);
+        let names: Vec<String> = forced
+            .volume_statuses()
+            .await
+            .into_iter()
+            .map(|it| it.record.name)
+            .collect();
+        assert_eq!(names, ["vol0", "vol1"]);
+        drop(forced);
+        assert!(bench.open(&[0]).await.volume(VolumeNumber(1)).is_some());
+    });
+}
+
+#[test]
 fn a_survivor_starts_alone_and_the_one_left_behind_does_not() {
     run(async {
         let bench = Bench::new(2);

@@ -2,23 +2,25 @@
 //!
 //! Invariants: the half in use is never overwritten; a new snapshot goes to the other half and counts only once its end
 //! frame is durable. Then the former half is made void: it may be of another line of descent, and further on in it.
-//! What stands behind the last commit is old: the chain of parents ends there.
+//! Every snapshot begins a log with an id of its own, which its commits carry. They are appended one by one, each durable
+//! before the next: behind the last one no other of the same log stands. So one that does shows that the log is
+//! *damaged* before it, and a commit that a crash tore is no damage. Nothing is appended to a damaged log.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::State;
-use super::frame::{self, FRAME_UNIT, Head, History, KIND, Named, Tip};
+use super::frame::{self, Commit, FRAME_UNIT, Head, History, KIND, Named, Tip};
 use crate::device::{DeviceError, DeviceHandle};
 use crate::io::{BufSlice, IoBuf};
-use crate::types::ByteRange;
 use crate::types::sealed::{self, HEADER_LEN};
+use crate::types::{ByteRange, LogId};
 
 use std::sync::Arc;
 
 /// Records of one snapshot part: keeps frames near 100 KiB.
 const RECORDS_PER_PART: usize = 512;
-/// How much is read ahead when the log is scanned.
+/// How much is read ahead when the log is scanned, and how far a lost commit can hide what stands behind it.
 const READ_AHEAD: u64 = 1 << 20;
 
 /// Why an area could not be used.
@@ -36,9 +38,27 @@ pub(super) struct Scanned {
     pub(super) tip: Tip,
     pub(super) named: Named,
     pub(super) history: History,
+    /// The newest commit found behind damage of the log.
+    pub(super) beyond: Option<Beyond>,
+    log: LogId,
     half: u64,
     /// Where the next frame goes, from the half's start.
     end: u64,
+}
+
+/// A commit that cannot be reached: some between it and the copy's tip are damaged.
+#[derive(Debug, Clone)]
+pub(super) struct Beyond {
+    pub(super) tip: Tip,
+    pub(super) named: Named,
+}
+
+impl Scanned {
+    /// How far the copy once went; of two equal ones the undamaged is better.
+    fn reach(&self) -> (u64, bool) {
+        let furthest = self.beyond.as_ref().map_or(self.tip, |beyond| beyond.tip);
+        (furthest.generation, self.beyond.is_none())
+    }
 }
 
 /// A holder's area, with the place where the next commit goes.
@@ -46,6 +66,8 @@ pub(super) struct Scanned {
 pub(super) struct Area {
     pub(super) device: Arc<DeviceHandle>,
     range: ByteRange,
+    /// The log that commits are appended to; none where no snapshot of ours stands yet.
+    log: LogId,
     half: u64,
     end: u64,
 }
@@ -56,9 +78,21 @@ struct Reader<'a> {
     half: ByteRange,
     at: u64,
     ahead: Option<(u64, BufSlice)>,
+    /// Up to here nothing is read ahead: a bad place is near, and every read of it may take seconds.
+    careful: u64,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(device: &'a DeviceHandle, half: ByteRange) -> Self {
+        Self {
+            device,
+            half,
+            at: 0,
+            ahead: None,
+            careful: 0,
+        }
+    }
+
     /// `None` behind the half's end, and where the medium cannot read.
     async fn bytes(&mut self, at: u64, len: u64) -> Result<Option<BufSlice>, DeviceError> {
         if at + len > self.half.len() {
@@ -70,14 +104,19 @@ impl Reader<'_> {
         {
             return Ok(Some(ahead.cut(usize_of(at - start), usize_of(len))));
         }
-        let amount = len.max(READ_AHEAD).min(self.half.len() - at);
+        let ahead = if at < self.careful { 0 } else { READ_AHEAD };
+        let amount = len.max(ahead).min(self.half.len() - at);
         let start = self.half.start() + at;
         let read = match self.device.read(start, usize_of(amount)).await {
+            Err(DeviceError::Medium) if amount == len => return Ok(None),
             // What lies ahead may be of no use to anybody.
-            Err(DeviceError::Medium) => match self.device.read(start, usize_of(len)).await {
-                Err(DeviceError::Medium) => return Ok(None),
-                read => read?,
-            },
+            Err(DeviceError::Medium) => {
+                self.careful = at + amount;
+                match self.device.read(start, usize_of(len)).await {
+                    Err(DeviceError::Medium) => return Ok(None),
+                    read => read?,
+                }
+            }
             read => read?,
         };
         let read = read.into_slice();
@@ -104,6 +143,37 @@ impl Reader<'_> {
         self.at += len;
         Ok(Some(frame.cut(HEADER_LEN, body)))
     }
+
+    /// Looks for commits of `log` behind a place where none of it stands, and gives the newest.
+    async fn beyond(&mut self, log: LogId, tip: Tip) -> Result<Option<Beyond>, DeviceError> {
+        let mut newest: Option<Beyond> = None;
+        let mut looked = 0;
+        while looked < READ_AHEAD && self.at < self.half.len() {
+            let at = self.at;
+            let body = self.next().await?;
+            let known = newest.as_ref().map_or(tip, |newest| newest.tip);
+            match body.and_then(|body| commit_of(log, body.as_slice())) {
+                Some(Commit { tip, named, .. }) if tip.generation > known.generation => {
+                    newest = Some(Beyond { tip, named });
+                    looked = 0;
+                }
+                // A frame of another log says nothing of where the next one of this log begins.
+                _ => {
+                    self.at = at + FRAME_UNIT;
+                    looked += FRAME_UNIT;
+                }
+            }
+        }
+        Ok(newest)
+    }
+}
+
+/// The commit in a frame's body, where it is one of `log`.
+fn commit_of(log: LogId, body: &[u8]) -> Option<Commit> {
+    match frame::decode_head(body)? {
+        (Head::Commit { log: of, commit }, _) if of == log => Some(commit),
+        _ => None,
+    }
 }
 
 fn usize_of(len: u64) -> usize {
@@ -124,17 +194,13 @@ async fn walk(
     half: u64,
     mut records: impl FnMut(&[u8]),
 ) -> Result<Option<Scanned>, DeviceError> {
-    let mut reader = Reader {
-        device,
-        half: half_of(range, half),
-        at: 0,
-        ahead: None,
-    };
+    let mut reader = Reader::new(device, half_of(range, half));
     let Some(body) = reader.next().await? else {
         return Ok(None);
     };
     let Some((
         Head::SnapshotStart {
+            log,
             tip: start,
             named,
             history,
@@ -149,6 +215,8 @@ async fn walk(
         tip: start,
         named,
         history,
+        beyond: None,
+        log,
         half,
         end: 0,
     };
@@ -169,18 +237,18 @@ async fn walk(
     scanned.end = reader.at;
     while let Some(body) = reader.next().await? {
         match frame::decode_head(body.as_slice()) {
-            Some((Head::Commit { tip, parent, named }, rest))
-                if parent == scanned.tip.id && tip.generation == scanned.tip.generation + 1 =>
-            {
+            Some((Head::Commit { log: of, commit }, rest)) if of == log && commit.follows(scanned.tip) => {
                 records(rest);
-                scanned.tip = tip;
-                scanned.named = named;
-                scanned.history.push(tip);
+                scanned.tip = commit.tip;
+                scanned.named = commit.named;
+                scanned.history.push(commit.tip);
                 scanned.end = reader.at;
             }
             _ => break,
         }
     }
+    reader.at = scanned.end;
+    scanned.beyond = reader.beyond(log, scanned.tip).await?;
     Ok(Some(scanned))
 }
 
@@ -189,9 +257,7 @@ pub(super) async fn scan(device: &DeviceHandle, range: ByteRange) -> Result<Opti
     let mut newest: Option<Scanned> = None;
     for half in [0, 1] {
         if let Some(found) = walk(device, range, half, |_| ()).await?
-            && newest
-                .as_ref()
-                .is_none_or(|known| known.tip.generation < found.tip.generation)
+            && newest.as_ref().is_none_or(|known| known.reach() < found.reach())
         {
             newest = Some(found);
         }
@@ -224,6 +290,7 @@ impl Area {
         Self {
             device,
             range,
+            log: LogId(uuid::Uuid::nil()),
             half,
             end,
         }
@@ -239,6 +306,7 @@ impl Area {
         Self {
             device,
             range,
+            log: scanned.log,
             half: scanned.half,
             end: scanned.end,
         }
@@ -264,12 +332,28 @@ impl Area {
         Ok(whole.then_some(state))
     }
 
+    /// The frame of a commit that is to be appended here.
+    pub(super) fn frame<R: Serialize>(&self, commit: &Commit, records: &[R]) -> BufSlice {
+        let head = Head::Commit {
+            log: self.log,
+            commit: commit.clone(),
+        };
+        frame::encode(&head, records)
+    }
+
     /// Whether a frame still fits the half in use.
     pub(super) fn fits(&self, frame: &BufSlice) -> bool {
         self.end + frame.len() as u64 <= half_of(self.range, self.half).len()
     }
 
-    /// Appends a frame; durable when it returns.
+    /// Makes durable what a scan found: its last commit may stand in a cache only, where the program ended before it
+    /// was durable. Behind it the next one could outlive it.
+    pub(super) async fn settle(&self) -> Result<(), DeviceError> {
+        self.device.flush().await
+    }
+
+    /// Appends a frame; durable when it returns. An area where that failed is not appended to again before another
+    /// scan, and then at the same place: of a frame that stood there in part no unit but the first could begin one.
     pub(super) async fn append(&mut self, frame: BufSlice) -> Result<(), DeviceError> {
         let len = frame.len() as u64;
         let at = half_of(self.range, self.half).start() + self.end;
@@ -278,9 +362,10 @@ impl Area {
         Ok(())
     }
 
-    /// Writes the whole state to the other half and goes on there; durable when it returns.
+    /// Writes the whole state to the other half and goes on there, in a new log; durable when it returns.
     pub(super) async fn rewrite<S: State>(
         &mut self,
+        log: LogId,
         state: &S,
         tip: Tip,
         named: &Named,
@@ -290,6 +375,7 @@ impl Area {
         let target = half_of(self.range, half);
         let mut end = 0;
         let start = Head::SnapshotStart {
+            log,
             tip,
             named: named.clone(),
             history: history.clone(),
@@ -312,7 +398,7 @@ impl Area {
         let former = half_of(self.range, self.half).start();
         let nothing = IoBuf::zeroed(usize_of(FRAME_UNIT)).into_slice();
         self.device.write(former, nothing, true).await?;
-        (self.half, self.end) = (half, end);
+        (self.log, self.half, self.end) = (log, half, end);
         Ok(())
     }
 

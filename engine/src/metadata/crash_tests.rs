@@ -309,6 +309,30 @@ fn a_start_finds_every_acknowledged_commit_whenever_the_power_failed() {
     assert!(failed.is_empty(), "seeds {failed:?}");
 }
 
+/// The program ends while a commit stands in a device's cache only, and starts again before the power fails.
+#[test]
+fn a_commit_that_a_start_found_is_not_lost_behind_a_newer_one() {
+    for seed in 0..32 {
+        let mut bench = Bench::new(seed, 1);
+        let store = bench.create();
+        done(store.commit(vec![1])).unwrap();
+        bench.power.set(Some(1));
+        done(store.commit(vec![2])).unwrap_err();
+        bench.power.set(None);
+        let (handles, copies) = (bench.handles(&[0]), Bench::copies(&bench.handles(&[0])));
+        let elected = elect::elect(&copies, None).unwrap();
+        let store: Store<Numbers> = done(Store::open(&copies, &elected, bench.ids.clone())).unwrap();
+        assert_eq!(numbers(&store), vec![1, 2]);
+        done(store.take_holders(handles, false)).unwrap();
+        bench.crash();
+        let copies = Bench::copies(&bench.handles(&[0]));
+        let elected = elect::elect(&copies, None).unwrap();
+        assert!(elected.quorum, "seed {seed}: {elected:?}");
+        let store: Store<Numbers> = done(Store::open(&copies, &elected, bench.ids.clone())).unwrap();
+        assert_eq!(numbers(&store), vec![1, 2]);
+    }
+}
+
 /// Every place in a half comes up for the commit that the failure forces, and every write of it for the power's end.
 #[test]
 fn after_holders_failed_no_two_sets_of_the_others_may_both_start() {

@@ -3,7 +3,8 @@
 //! Pure but for the scan: given the copies that were found, the newest is the one with the highest generation whose
 //! line of descent contains every other. It has a quorum where more than half of the holders that it names are there.
 //! A commit that a crash left on so few holders that it cannot have been acknowledged is a *stray*, not a divergence:
-//! its holder simply gets the newest copy.
+//! its holder simply gets the newest copy. A *damaged* copy has commits that cannot be reached. Where the newest copy has
+//! them too it is merely outdated; otherwise there is no quorum, for they may have been acknowledged.
 
 use std::sync::Arc;
 
@@ -31,9 +32,15 @@ impl HolderCopy {
         })
     }
 
-    /// The newest commit that the device holds.
+    /// The newest commit that the device holds and that can be reached.
     pub fn tip(&self) -> Option<Tip> {
         self.scanned.as_ref().map(|scanned| scanned.tip)
+    }
+
+    /// Whether commits stand behind the newest that can be reached.
+    pub fn is_damaged(&self) -> bool {
+        let hidden = self.scanned.as_ref().map(|scanned| &scanned.beyond);
+        hidden.is_some_and(Option::is_some)
     }
 }
 
@@ -45,12 +52,14 @@ pub struct Elected {
     pub tip: Tip,
     /// The holders that the newest commit names.
     pub named: Vec<DeviceId>,
-    /// More than half of the named holders are there, none diverged.
+    /// More than half of the named holders are there, none diverged, and nothing is lost to damage.
     pub quorum: bool,
     /// Named, but not there.
     pub missing: Vec<DeviceId>,
     /// There, but not in the newest copy's line of descent.
     pub diverged: Vec<DeviceId>,
+    /// There, but damaged, with newer commits that the newest readable copy lacks.
+    pub damaged: Vec<DeviceId>,
 }
 
 /// Chooses the copy that counts; `None` where no device holds one. With `prefer`, that device's copy counts, whatever
@@ -68,16 +77,18 @@ pub fn elect(copies: &[HolderCopy], prefer: Option<DeviceId>) -> Option<Elected>
         })
         .collect();
     held.iter()
-        .map(|candidate| judge(candidate, &held))
-        .max_by_key(|elected| {
-            let preferred = prefer == Some(copies[elected.newest].device.id());
+        .map(|candidate| (judge(candidate, &held), candidate))
+        .max_by_key(|(elected, candidate)| {
             (
-                preferred,
+                prefer == Some(candidate.id),
                 elected.quorum,
                 elected.diverged.is_empty(),
+                elected.damaged.is_empty(),
                 elected.tip.generation,
+                candidate.scanned.beyond.is_none(),
             )
         })
+        .map(|(elected, _)| elected)
 }
 
 struct Held<'a> {
@@ -90,16 +101,22 @@ impl Held<'_> {
     fn has(&self, tip: Tip) -> bool {
         self.scanned.history.contains(tip) == Some(true)
     }
+
+    fn lacks(&self, tip: Tip) -> bool {
+        self.scanned.history.contains(tip) == Some(false)
+    }
 }
 
-/// Whether the newest commit of `held` can have been acknowledged: holders that are there without it prove that no
-/// more than the rest can have it. A holder that is there several times is one: copies of a disk prove nothing.
-fn may_be_acknowledged(held: &Held<'_>, all: &[Held<'_>]) -> bool {
-    let Named { holders, before } = &held.scanned.named;
-    let without = |id: &&DeviceId| {
-        all.iter()
-            .any(|other| other.id == **id && !other.has(held.scanned.tip))
+/// Whether a commit that `candidate` lacks can have been acknowledged: holders that are there without it prove that no
+/// more than the rest can have it. A damaged one proves it only where it is known to have gone the candidate's way. A
+/// holder that is there several times is one: copies of a disk prove nothing.
+fn may_be_acknowledged(tip: Tip, named: &Named, candidate: &Held<'_>, all: &[Held<'_>]) -> bool {
+    let Named { holders, before } = named;
+    let is_without = |other: &Held<'_>| {
+        let hidden = other.scanned.beyond.as_ref();
+        !other.has(tip) && hidden.is_none_or(|beyond| candidate.has(beyond.tip))
     };
+    let without = |id: &&DeviceId| all.iter().any(|other| other.id == **id && is_without(other));
     [holders, before].into_iter().all(|list| {
         let with = list.len() - list.iter().filter(without).count();
         with >= list.len().div_ceil(2)
@@ -111,27 +128,34 @@ fn judge(candidate: &Held<'_>, all: &[Held<'_>]) -> Elected {
     let Scanned {
         tip,
         named: Named { holders: named, .. },
-        history,
         ..
     } = candidate.scanned;
     let diverged: Vec<DeviceId> = all
         .iter()
-        .filter(|other| other.scanned.tip != *tip && history.contains(other.scanned.tip) == Some(false))
-        .filter(|other| may_be_acknowledged(other, all))
+        .filter(|other| candidate.lacks(other.scanned.tip))
+        .filter(|other| may_be_acknowledged(other.scanned.tip, &other.scanned.named, candidate, all))
         .map(|other| other.id)
         .collect();
+    let hides_more = |other: &&Held<'_>| {
+        let hidden = other.scanned.beyond.as_ref();
+        hidden.is_some_and(|beyond| {
+            candidate.lacks(beyond.tip) && may_be_acknowledged(beyond.tip, &beyond.named, candidate, all)
+        })
+    };
+    let damaged: Vec<DeviceId> = all.iter().filter(hides_more).map(|other| other.id).collect();
     let missing: Vec<DeviceId> = named
         .iter()
         .filter(|named| !all.iter().any(|held| held.id == **named))
         .copied()
         .collect();
-    let quorum = (named.len() - missing.len()) * 2 > named.len() && diverged.is_empty();
+    let majority = (named.len() - missing.len()) * 2 > named.len();
     Elected {
         newest: candidate.index,
         tip: *tip,
         named: named.clone(),
-        quorum,
+        quorum: majority && diverged.is_empty() && damaged.is_empty(),
         missing,
         diverged,
+        damaged,
     }
 }

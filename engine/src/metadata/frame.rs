@@ -1,7 +1,8 @@
 //! Frames of the metadata log: what they say and how they stand on a device.
 //!
 //! A frame is a sealed record padded with zeros to whole [`FRAME_UNIT`]s, so that no write of one frame touches
-//! another's sectors. A head (of a snapshot or a commit) carries the line of descent; records follow in the same body.
+//! another's sectors. A head (of a snapshot or a commit) carries the line of descent and the log that it stands in;
+//! records follow in the same body.
 
 use std::collections::VecDeque;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::io::{BufSlice, IoBuf};
 use crate::types::sealed::{self, COUNTERS_END, Kind};
-use crate::types::{CommitId, DeviceId};
+use crate::types::{CommitId, DeviceId, LogId};
 
 /// Frames begin and end at multiples of this.
 pub(super) const FRAME_UNIT: u64 = 4096;
@@ -58,11 +59,20 @@ pub(super) struct Named {
     pub(super) before: Vec<DeviceId>,
 }
 
+/// A commit, the same for every holder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Commit {
+    pub(super) tip: Tip,
+    pub(super) parent: CommitId,
+    pub(super) named: Named,
+}
+
 /// What a frame is; its records follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Head {
     /// The first frame of a snapshot of the state at `tip`.
     SnapshotStart {
+        log: LogId,
         tip: Tip,
         named: Named,
         history: History,
@@ -76,10 +86,10 @@ pub(super) enum Head {
         tip: Tip,
         parts: u32,
     },
+    /// Counts only in the log that it was written to: what an earlier use of the half left is none of it.
     Commit {
-        tip: Tip,
-        parent: CommitId,
-        named: Named,
+        log: LogId,
+        commit: Commit,
     },
 }
 
@@ -96,13 +106,19 @@ pub(super) fn encode<R: Serialize>(head: &Head, records: &[R]) -> BufSlice {
     buf.into_slice()
 }
 
+impl Commit {
+    pub(super) fn follows(&self, tip: Tip) -> bool {
+        self.parent == tip.id && self.tip.generation == tip.generation + 1
+    }
+}
+
 impl Head {
     fn tip(&self) -> Tip {
         match self {
             Self::SnapshotStart { tip, .. }
             | Self::SnapshotPart { tip, .. }
-            | Self::SnapshotEnd { tip, .. }
-            | Self::Commit { tip, .. } => *tip,
+            | Self::SnapshotEnd { tip, .. } => *tip,
+            Self::Commit { commit, .. } => commit.tip,
         }
     }
 }

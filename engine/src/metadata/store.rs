@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::State;
 use super::area::{Area, AreaError};
 use super::elect::{Elected, HolderCopy};
-use super::frame::{self, Head, History, Named, Tip};
+use super::frame::{Commit, History, Named, Tip};
 use crate::device::{DeviceError, DeviceHandle};
-use crate::types::{ByteRange, CommitId, DeviceId, IdSource};
+use crate::io::BufSlice;
+use crate::types::{ByteRange, CommitId, DeviceId, IdSource, LogId};
 
 /// How many devices hold the metadata at most; an odd number, so that losing two of five is borne.
 pub const MAX_HOLDERS: usize = 5;
@@ -85,7 +86,7 @@ impl<S: State> Store<S> {
             broken: None,
         };
         for index in 0..inner.live.len() {
-            inner.refresh(index).await.map_err(StoreError::from_area)?;
+            inner.refresh(&ids, index).await.map_err(StoreError::from_area)?;
         }
         Ok(Self {
             inner: tokio::sync::Mutex::new(inner),
@@ -103,7 +104,7 @@ impl<S: State> Store<S> {
             .iter()
             .filter(|copy| elected.named.contains(&copy.device.id()))
             .map(|copy| match &copy.scanned {
-                Some(scanned) if scanned.tip == elected.tip => {
+                Some(scanned) if scanned.tip == elected.tip && scanned.beyond.is_none() => {
                     Area::scanned(Arc::clone(&copy.device), copy.area, scanned)
                 }
                 Some(other) => Area::outdated(Arc::clone(&copy.device), copy.area, other),
@@ -148,11 +149,11 @@ impl<S: State> Store<S> {
         // A newcomer gets a whole copy first, still under the old list: it counts only once it has everything.
         let mut index = 0;
         while index < inner.live.len() {
-            if inner.live[index].is_current() {
-                index += 1;
-                continue;
-            }
-            match inner.refresh(index).await {
+            let ready = match inner.live[index].is_current() {
+                true => inner.live[index].settle().await.map_err(AreaError::Device),
+                false => inner.refresh(&self.ids, index).await,
+            };
+            match ready {
                 Ok(()) => index += 1,
                 Err(AreaError::Device(_)) => drop(inner.live.remove(index)),
                 Err(full) => return Err(StoreError::Full(full)),
@@ -215,7 +216,7 @@ impl<S: State> Inner<S> {
     }
 
     /// Writes the whole state to one holder.
-    async fn refresh(&mut self, index: usize) -> Result<(), AreaError> {
+    async fn refresh(&mut self, ids: &IdSource, index: usize) -> Result<(), AreaError> {
         let Self {
             state,
             tip,
@@ -224,7 +225,8 @@ impl<S: State> Inner<S> {
             live,
             ..
         } = self;
-        live[index].rewrite(state, *tip, named, history).await
+        let log = LogId::random(ids);
+        live[index].rewrite(log, state, *tip, named, history).await
     }
 
     /// Whether at least half of `holders` are live.
@@ -285,16 +287,16 @@ impl<S: State> Inner<S> {
             holders,
             before: self.named.holders.clone(),
         };
-        let head = Head::Commit {
+        let commit = Commit {
             tip,
             parent: self.tip.id,
             named: named.clone(),
         };
-        let frame = frame::encode(&head, &records);
-        self.make_room(&frame).await?;
+        let frames = self.frames(ids, &commit, &records).await?;
         // Stands where this future is dropped before the outcome is known.
         self.broken = Some(StoreError::CutOff);
-        let appends = self.live.iter_mut().map(|area| area.append(frame.clone()));
+        let appends = self.live.iter_mut().zip(frames);
+        let appends = appends.map(|(area, frame)| area.append(frame));
         let appended = futures_util::future::join_all(appends).await;
         let mut outcome = appended.iter().map(Result::is_ok);
         self.live.retain(|_| outcome.next() == Some(true));
@@ -313,24 +315,36 @@ impl<S: State> Inner<S> {
         Ok(())
     }
 
-    /// Starts the other half of every area that has no room for `frame`.
-    async fn make_room(&mut self, frame: &crate::io::BufSlice) -> Result<(), StoreError> {
-        let mut index = 0;
-        while index < self.live.len() {
-            if self.live[index].fits(frame) {
-                index += 1;
+    /// The commit's frame for each live area. Starts the other half of those that have no room for it.
+    async fn frames(
+        &mut self,
+        ids: &IdSource,
+        commit: &Commit,
+        records: &[S::Record],
+    ) -> Result<Vec<BufSlice>, StoreError> {
+        let mut frames = Vec::new();
+        while let Some(area) = self.live.get(frames.len()) {
+            let frame = area.frame(commit, records);
+            if area.fits(&frame) {
+                frames.push(frame);
                 continue;
             }
-            match self.refresh(index).await {
-                Ok(()) if self.live[index].fits(frame) => index += 1,
-                Ok(()) => {
-                    let needed = frame.len() as u64;
-                    return Err(StoreError::Full(AreaError::Full { needed, half: needed }));
+            let index = frames.len();
+            match self.refresh(ids, index).await {
+                Ok(()) => {}
+                Err(AreaError::Device(_)) => {
+                    self.live.remove(index);
+                    continue;
                 }
-                Err(AreaError::Device(_)) => drop(self.live.remove(index)),
                 Err(full) => return Err(StoreError::Full(full)),
             }
+            let frame = self.live[index].frame(commit, records);
+            if !self.live[index].fits(&frame) {
+                let needed = frame.len() as u64;
+                return Err(StoreError::Full(AreaError::Full { needed, half: needed }));
+            }
+            frames.push(frame);
         }
-        Ok(())
+        Ok(frames)
     }
 }

@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use super::*;
 use crate::device::DeviceHandle;
 use crate::device::memory::MemoryDevice;
-use crate::types::{ByteRange, CommitId, DeviceId, IdSource};
+use crate::types::{ByteRange, CommitId, DeviceId, IdSource, LogId};
 
 #[derive(Default)]
 pub(super) struct Numbers(Vec<u32>);
@@ -71,6 +71,24 @@ impl Bench {
             done(Store::open(&copies, &elected, self.ids.clone())).unwrap(),
             elected,
         )
+    }
+
+    /// Damages the frame that is `back` frames before the last on a device whose first half alone is in use.
+    fn damage(&self, index: usize, back: usize) {
+        let frames: Vec<usize> = (0..AREA_LEN / 2)
+            .step_by(4096)
+            .filter(|&at| self.devices[index].1.content(at, 8) == b"ASHLRmet")
+            .collect();
+        let at = frames[frames.len() - 1 - back];
+        self.devices[index].1.scribble(at + 30, &[0xff; 8]);
+    }
+
+    /// Starts although it may lack something, as the user may say.
+    fn force(&self, present: &[usize]) -> Store<Numbers> {
+        let (store, elected) = self.open(present);
+        assert!(!elected.quorum);
+        done(store.take_holders(self.handles(present), true)).unwrap();
+        store
     }
 
     fn open_and_take(&self, present: &[usize]) -> Store<Numbers> {
@@ -213,11 +231,126 @@ fn a_torn_last_commit_leaves_the_one_before_it() {
     for number in 0..4 {
         done(store.commit(vec![number])).unwrap();
     }
-    let device = &bench.devices[0].1;
-    let frames = device.content(0, AREA_LEN);
-    let last = frames.windows(8).rposition(|bytes| bytes == b"ASHLRmet").unwrap();
-    device.scribble(last + 30, &[0xff; 8]);
-    assert_eq!(numbers(&bench.open(&[0]).0), vec![0, 1, 2]);
+    bench.damage(0, 0);
+    assert_eq!(numbers(&bench.open_and_take(&[0])), vec![0, 1, 2]);
+}
+
+/// What can befall a sector within the log.
+const DAMAGES: [fn(&MemoryDevice, usize); 3] = [
+    |device, at| device.scribble(at + 100, &[device.content(at + 100, 1)[0] ^ 4]),
+    |device, at| device.scribble(at, &[0; 4096]),
+    |device, at| device.spoil(ByteRange::between(at as u64, at as u64 + 512)),
+];
+
+#[test]
+fn a_single_holder_that_is_damaged_within_its_log_does_not_start_with_an_older_state() {
+    for (damage, place) in DAMAGES
+        .iter()
+        .flat_map(|damage| (2..7).map(move |at| (damage, at)))
+    {
+        let bench = Bench::new(1);
+        let store = bench.create();
+        for number in 0..6 {
+            done(store.commit(vec![number])).unwrap();
+        }
+        damage(&bench.devices[0].1, place * 4096);
+        let (_, elected) = bench.elect(&[0]);
+        assert!(!elected.quorum, "damaged at {place}");
+        assert_eq!(elected.damaged, vec![bench.devices[0].0]);
+        assert!(elected.missing.is_empty() && elected.diverged.is_empty());
+    }
+}
+
+#[test]
+fn what_stood_behind_damage_does_not_come_back_after_the_user_gave_it_up() {
+    let bench = Bench::new(1);
+    let store = bench.create();
+    for number in 0..6 {
+        done(store.commit(vec![number])).unwrap();
+    }
+    bench.damage(0, 2);
+    let store = bench.force(&[0]);
+    assert_eq!(numbers(&store), vec![0, 1, 2]);
+    let mut expected = vec![0, 1, 2];
+    for number in 100..160 {
+        done(store.commit(vec![number])).unwrap();
+        expected.push(number);
+        let (store, elected) = bench.open(&[0]);
+        assert!(elected.quorum && elected.damaged.is_empty());
+        assert_eq!(numbers(&store), expected);
+    }
+}
+
+#[test]
+fn a_damaged_holder_costs_nothing_where_another_has_everything() {
+    for damaged in [0, 1] {
+        let bench = Bench::new(2);
+        let store = bench.create();
+        for number in 0..6 {
+            done(store.commit(vec![number])).unwrap();
+        }
+        bench.damage(damaged, 2);
+        let store = bench.open_and_take(&[0, 1]);
+        assert_eq!(numbers(&store), (0..6).collect::<Vec<_>>());
+        let (copies, elected) = bench.elect(&[0, 1]);
+        assert!(elected.quorum);
+        assert!(
+            copies.iter().all(|copy| copy.tip() == Some(elected.tip)),
+            "it was brought up to date"
+        );
+    }
+}
+
+#[test]
+fn a_holder_that_was_left_behind_does_not_stand_in_for_a_damaged_one() {
+    let bench = Bench::new(2);
+    let store = bench.create();
+    done(store.commit(vec![1])).unwrap();
+    bench.devices[1].1.fail_everything(true);
+    for number in 2..8 {
+        done(store.commit(vec![number])).unwrap();
+    }
+    bench.devices[1].1.fail_everything(false);
+    bench.damage(0, 2);
+    let (store, elected) = bench.open(&[0, 1]);
+    assert!(!elected.quorum);
+    assert_eq!(elected.damaged, vec![bench.devices[0].0]);
+    assert_eq!(numbers(&store), vec![1, 2, 3, 4], "the newest that can be read");
+    assert_eq!(numbers(&bench.force(&[0, 1])), vec![1, 2, 3, 4]);
+    assert_eq!(numbers(&bench.open_and_take(&[0, 1])), vec![1, 2, 3, 4]);
+}
+
+#[test]
+fn a_commit_behind_damage_that_nobody_can_have_relied_on_stops_no_start() {
+    let bench = Bench::new(3);
+    let store = bench.create();
+    for number in 0..6 {
+        done(store.commit(vec![number])).unwrap();
+    }
+    bench.devices[1].1.fail_everything(true);
+    bench.devices[2].1.fail_everything(true);
+    done(store.commit(vec![6])).unwrap_err();
+    bench.devices[1].1.fail_everything(false);
+    bench.devices[2].1.fail_everything(false);
+    bench.damage(0, 3);
+    let store = bench.open_and_take(&[0, 1, 2]);
+    assert_eq!(numbers(&store), (0..6).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_an_earlier_use_of_a_half_left_is_no_damage() {
+    let bench = Bench::new(1);
+    let store = bench.create();
+    for number in 0..200 {
+        done(store.commit(vec![number])).unwrap();
+        let (_, elected) = bench.elect(&[0]);
+        assert!(elected.quorum && elected.damaged.is_empty(), "{number}");
+    }
+    let stale = bench.devices[0].1.content(0, AREA_LEN);
+    let frames = (0..AREA_LEN)
+        .step_by(4096)
+        .filter(|&at| &stale[at..at + 8] == b"ASHLRmet");
+    assert!(frames.count() > 32, "both halves are full of frames");
 }
 
 #[test]
@@ -239,21 +372,26 @@ fn a_generation_that_leaves_no_room_for_more_is_no_copy() {
         generation: u64::MAX,
         id: CommitId::random(&bench.ids),
     };
+    let log = LogId::random(&bench.ids);
     let named = frame::Named {
         holders: vec![bench.devices[0].0],
         before: Vec::new(),
     };
     let heads = [
         frame::Head::SnapshotStart {
+            log,
             tip,
             named: named.clone(),
             history: frame::History::default(),
         },
         frame::Head::SnapshotEnd { tip, parts: 0 },
         frame::Head::Commit {
-            tip: frame::Tip { generation: 0, ..tip },
-            parent: tip.id,
-            named,
+            log,
+            commit: frame::Commit {
+                tip: frame::Tip { generation: 0, ..tip },
+                parent: tip.id,
+                named,
+            },
         },
     ];
     for (number, head) in heads.iter().enumerate() {

@@ -65,6 +65,8 @@ identity!(/// One export.
     ExportId);
 identity!(/// One metadata commit; its parent's id makes the line of descent (R6).
     CommitId);
+identity!(/// One metadata log: a snapshot and the commits behind it on one device.
+    LogId);
 
 /// The only source of ids and randomness in the engine. Clones share one stream.
 #[derive(Debug, Clone)]

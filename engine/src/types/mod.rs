@@ -12,7 +12,7 @@ pub use bytes::ByteSize;
 pub use extent::Extent;
 pub use geometry::EmulationType;
 pub use ids::{
-    ApplianceId, CommitId, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, IdSource,
+    ApplianceId, CommitId, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, IdSource, LogId,
     LogicalDeviceNumber, VolumeId, VolumeNumber,
 };
 pub use range::ByteRange;

@@ -56,7 +56,7 @@ pub(crate) struct Serve {
     /// Start as if this device (counted from 0) were absent.
     #[arg(long)]
     without: Vec<usize>,
-    /// Start groups although absent members may know better.
+    /// Start groups although absent members may know better, or newer metadata is damaged.
     #[arg(long)]
     force: bool,
 }

@@ -107,6 +107,7 @@ fn describe(examined: &Examined) -> Value {
         "number": superblock.number.0,
         "sequence": superblock.sequence,
         "metadata_generation": examined.metadata_generation,
+        "metadata_is_damaged": examined.metadata_is_damaged,
         "raid_group": examined.group.as_ref().map(|group| json!({
             "number": group.number.0,
             "id": group.id.to_string(),
