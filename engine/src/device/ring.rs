@@ -185,31 +185,43 @@ impl Ring {
     }
 
     /// Enters what is queued, and moves what was answered to `finished`. An error is one of entering.
+    ///
+    /// The kernel raises its flag for work of completions after it has queued the work. Where this thread ran the work
+    /// in between, the flag stays up with nothing behind it, and entering does not lower it. So an entry for the flag
+    /// alone that brings no answer is the last one, provided that signals were let through meanwhile: what came during
+    /// or after it has signalled.
     fn turn(&mut self, finished: &mut Vec<Finished>) -> Result<(), Errno> {
+        let mut muted = MUTED_WHILE_ENTERED;
         loop {
             self.fill();
             let queue = self.uring.submission();
-            let idle = queue.is_empty() && !queue.taskrun();
+            let (queued, flagged) = (!queue.is_empty(), queue.taskrun());
             drop(queue);
-            let entered = if idle { Ok(0) } else { self.enter() };
-            self.collect(finished);
+            let entered = match queued || flagged {
+                true => self.enter(muted),
+                false => Ok(0),
+            };
+            let nothing_came = self.collect(finished) == 0;
+            let idle = !queued && (!flagged || nothing_came && !muted);
             match entered.map_err(|error| errno_of(&error)) {
                 Ok(_) if idle && (self.waiting.is_empty() || self.entered == COMPLETION_ENTRIES) => {
                     return Ok(());
                 }
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(_) => muted = MUTED_WHILE_ENTERED && (queued || !nothing_came),
+                Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
     }
 
-    /// One call to the kernel. The answers that come of it are looked for right after, so it need not signal them.
-    fn enter(&mut self) -> std::io::Result<usize> {
-        if MUTED_WHILE_ENTERED {
+    /// One call to the kernel. The answers that come of it are looked for right after, so it need not signal them:
+    /// `muted`, it does not.
+    fn enter(&mut self, muted: bool) -> std::io::Result<usize> {
+        if muted {
             self.uring.completion().disable_eventfd();
         }
         let entered = self.uring.submit();
-        if MUTED_WHILE_ENTERED {
+        if muted {
             self.uring.completion().enable_eventfd();
             // Before `turn` looks once more whether work is left.
             fence(Ordering::SeqCst);
@@ -217,11 +229,13 @@ impl Ring {
         entered
     }
 
-    /// Takes the answers that are in the completion queue.
-    fn collect(&mut self, finished: &mut Vec<Finished>) {
+    /// Takes the answers that are in the completion queue, and counts them.
+    fn collect(&mut self, finished: &mut Vec<Finished>) -> usize {
+        let mut answers = 0;
         for answer in self.uring.completion() {
             let index = u32::try_from(answer.user_data()).expect("user data is an index");
             self.entered -= 1;
+            answers += 1;
             let place = &mut self.flights[index as usize];
             let flight = place.as_mut().expect("an entry has one answer");
             match flight.operation.answered(answer.result()) {
@@ -239,6 +253,7 @@ impl Ring {
                 }
             }
         }
+        answers
     }
 
     /// Ends all operations: those that the kernel does not have fail, the others are cancelled or waited for. What is
