@@ -108,8 +108,10 @@ impl Held<'_> {
 }
 
 /// Whether a commit that `candidate` lacks can have been acknowledged: holders that are there without it prove that no
-/// more than the rest can have it. A damaged one proves it only where it is known to have gone the candidate's way. A
-/// holder that is there several times is one: copies of a disk prove nothing.
+/// more than the rest can have it. Half of its parent's holders must have it, and every one that it names itself: a
+/// holder that fails is first named no more. Of these a majority is enough here, so that one that silently lost its
+/// write does not hide what the others have. A damaged one proves it only where it is known to have gone the
+/// candidate's way. A holder that is there several times is one: copies of a disk prove nothing.
 fn may_be_acknowledged(tip: Tip, named: &Named, candidate: &Held<'_>, all: &[Held<'_>]) -> bool {
     let Named { holders, before } = named;
     let is_without = |other: &Held<'_>| {
@@ -117,10 +119,8 @@ fn may_be_acknowledged(tip: Tip, named: &Named, candidate: &Held<'_>, all: &[Hel
         !other.has(tip) && hidden.is_none_or(|beyond| candidate.has(beyond.tip))
     };
     let without = |id: &&DeviceId| all.iter().any(|other| other.id == **id && is_without(other));
-    [holders, before].into_iter().all(|list| {
-        let with = list.len() - list.iter().filter(without).count();
-        with >= list.len().div_ceil(2)
-    })
+    let with = |list: &[DeviceId]| list.len() - list.iter().filter(without).count();
+    with(holders) * 2 > holders.len() && with(before) * 2 >= before.len()
 }
 
 /// What it would mean if `candidate` counted.

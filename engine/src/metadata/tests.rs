@@ -354,6 +354,21 @@ fn what_an_earlier_use_of_a_half_left_is_no_damage() {
 }
 
 #[test]
+fn a_commit_that_a_crash_left_on_one_of_two_is_no_divergence_when_the_other_went_on_alone() {
+    let bench = Bench::new(2);
+    let store = bench.create();
+    done(store.commit(vec![1])).unwrap();
+    let before = bench.devices[0].1.content(0, AREA_LEN);
+    done(store.commit(vec![9])).unwrap();
+    bench.devices[0].1.scribble(0, &before);
+    let store = bench.force(&[0]);
+    done(store.commit(vec![2])).unwrap();
+    let (_, elected) = bench.elect(&[0, 1]);
+    assert!(elected.quorum, "{elected:?}");
+    assert_eq!(numbers(&bench.open_and_take(&[0, 1])), vec![1, 2]);
+}
+
+#[test]
 fn a_bad_place_where_nothing_that_counts_stands_costs_no_holder() {
     let bench = Bench::new(1);
     let store = bench.create();

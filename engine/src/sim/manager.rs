@@ -4,6 +4,7 @@
 //! deleted or the next life begins.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Scene<W> {
     pub ledger: Rc<RefCell<Ledger>>,
     /// Disks that were never used.
     pub blank: Rc<RefCell<Vec<usize>>>,
+    /// Disks that the program was given in this life: at its start, or since.
+    pub given: Rc<RefCell<BTreeSet<usize>>>,
 }
 
 impl<W> Clone for Scene<W> {
@@ -44,6 +47,7 @@ impl<W> Clone for Scene<W> {
             shape: self.shape.clone(),
             ledger: self.ledger.clone(),
             blank: self.blank.clone(),
+            given: self.given.clone(),
         }
     }
 }
@@ -91,10 +95,15 @@ impl<W: World> Scene<W> {
             if dice.chance(50) {
                 tokio::time::sleep(Duration::from_millis(dice.magnitude(14))).await;
                 self.disks[disk].heal();
-                // Refused where nobody has noticed the fault yet.
-                let _ = self.manage(Verb::ReturnDisk(self.disks[disk].clone())).await;
+                self.give_back(disk).await;
             }
         }
+    }
+
+    /// Refused where nobody has noticed yet that the disk was gone.
+    async fn give_back(&self, disk: usize) {
+        self.given.borrow_mut().insert(disk);
+        let _ = self.manage(Verb::ReturnDisk(self.disks[disk].clone())).await;
     }
 
     /// An operator: `verbs` changes, spread over the life.
@@ -198,9 +207,7 @@ impl<W: World> Scene<W> {
                     self.disks[disk].noticed();
                 }
             }
-            _ if lost => {
-                let _ = self.manage(Verb::ReturnDisk(self.disks[disk].clone())).await;
-            }
+            _ if lost => self.give_back(disk).await,
             _ => {}
         }
     }

@@ -82,6 +82,7 @@ struct Run<W> {
     shape: Rc<Shape>,
     disks: Rc<Vec<SimDevice>>,
     blank: Rc<RefCell<Vec<usize>>>,
+    given: Rc<RefCell<BTreeSet<usize>>>,
     ledger: Rc<RefCell<Ledger>>,
     /// By group: its members, as last heard.
     members: Vec<Vec<usize>>,
@@ -147,6 +148,7 @@ impl<W: World> Run<W> {
             shape: Rc::new(shape),
             disks: Rc::new(disks),
             blank: Rc::new(RefCell::new(blank)),
+            given: Rc::default(),
             ledger: Rc::default(),
             world: Rc::default(),
         }
@@ -157,6 +159,7 @@ impl<W: World> Run<W> {
         let present = life::answering(&fate.present);
         self.stage
             .trace(format_args!("life {number} with {present:?}, {:?}", fate.plan));
+        *self.given.borrow_mut() = present.iter().copied().collect();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -175,7 +178,7 @@ impl<W: World> Run<W> {
             "life {number} ends, crashed={crashed}, {:?}",
             fate.kind
         ));
-        self.note_needed(&present);
+        self.note_needed();
         drop(self.world.take());
         drop(tasks);
         drop(runtime);
@@ -212,6 +215,7 @@ impl<W: World> Run<W> {
             shape: self.shape.clone(),
             ledger: self.ledger.clone(),
             blank: self.blank.clone(),
+            given: self.given.clone(),
         };
         scene.live(&fate.plan).await;
     }
@@ -270,15 +274,15 @@ impl<W: World> Run<W> {
     }
 
     /// What may be in sync after this life: what was said to be, and what may have become so since.
-    fn note_needed(&mut self, present: &[usize]) {
+    fn note_needed(&mut self) {
         let groups = self.world.borrow().as_ref().map(|world| world.groups());
         for (members, health) in self.members.iter_mut().zip(groups.iter().flatten()) {
             if health.serving {
                 members.clone_from(&health.members);
             }
         }
-        let alive = present.iter().copied().filter(|disk| self.disks[*disk].answers());
-        let alive: BTreeSet<usize> = alive.collect();
+        let mut alive = self.given.borrow().clone();
+        alive.retain(|disk| self.disks[*disk].answers());
         // A start that only waits changes nothing, and one that was cut off may have changed anything.
         let served = groups.iter().flatten().any(|health| health.serving);
         if served {
