@@ -2,7 +2,7 @@
 //!
 //! Pure but for the scan: given the copies that were found, the newest is the one with the highest generation whose
 //! line of descent contains every other. It has a quorum where more than half of the holders that it names are there.
-//! A commit that a crash left on so few holders that it cannot have been acknowledged is a *stray*, not a divergence:
+//! A commit that a crash left on so few holders that nobody can have relied on it is a *stray*, not a divergence:
 //! its holder simply gets the newest copy. A *damaged* copy has commits that cannot be reached. Where the newest copy has
 //! them too it is merely outdated; otherwise there is no quorum, for they may have been acknowledged.
 
@@ -102,25 +102,39 @@ impl Held<'_> {
         self.scanned.history.contains(tip) == Some(true)
     }
 
+    /// The newest commit, also where it cannot be reached.
+    fn last(&self) -> Tip {
+        let hidden = self.scanned.beyond.as_ref();
+        hidden.map_or(self.scanned.tip, |beyond| beyond.tip)
+    }
+
     fn lacks(&self, tip: Tip) -> bool {
         self.scanned.history.contains(tip) == Some(false)
     }
 }
 
-/// Whether a commit that `candidate` lacks can have been acknowledged: holders that are there without it prove that no
-/// more than the rest can have it. Half of its parent's holders must have it, and every one that it names itself: a
-/// holder that fails is first named no more. Of these a majority is enough here, so that one that silently lost its
-/// write does not hide what the others have. A damaged one proves it only where it is known to have gone the
-/// candidate's way. A holder that is there several times is one: copies of a disk prove nothing.
-fn may_be_acknowledged(tip: Tip, named: &Named, candidate: &Held<'_>, all: &[Held<'_>]) -> bool {
+/// Whether anybody can have relied on a commit that `candidate` lacks and that is the last one of the copies that are
+/// there and have it. Holders that are there prove that nobody did; one that is there several times is one, for copies of
+/// a disk prove nothing.
+///
+/// It was acknowledged only where every holder that it names had it (one that fails is first named no more), and half of
+/// those that its parent named. It was built on, by a start or by the next commit, only where at least half of the
+/// holders that it names got more: those that are there and end with it, or lack it, did not.
+fn may_be_relied_on(tip: Tip, named: &Named, candidate: &Held<'_>, all: &[Held<'_>]) -> bool {
     let Named { holders, before } = named;
+    // A damaged one proves something only where it is known to have gone the candidate's way.
     let is_without = |other: &Held<'_>| {
         let hidden = other.scanned.beyond.as_ref();
         !other.has(tip) && hidden.is_none_or(|beyond| candidate.has(beyond.tip))
     };
-    let without = |id: &&DeviceId| all.iter().any(|other| other.id == **id && is_without(other));
-    let with = |list: &[DeviceId]| list.len() - list.iter().filter(without).count();
-    with(holders) * 2 > holders.len() && with(before) * 2 >= before.len()
+    let is_last = |other: &Held<'_>| other.last() == tip;
+    let count = |list: &[DeviceId], is_so: &dyn Fn(&Held<'_>) -> bool| {
+        let holds = |id: &&DeviceId| all.iter().any(|other| other.id == **id && is_so(other));
+        list.iter().filter(holds).count()
+    };
+    let acknowledged = count(holders, &is_without) == 0 && count(before, &is_without) * 2 <= before.len();
+    let stopped = count(holders, &|other| is_without(other) || is_last(other));
+    acknowledged || stopped * 2 <= holders.len()
 }
 
 /// What it would mean if `candidate` counted.
@@ -133,13 +147,13 @@ fn judge(candidate: &Held<'_>, all: &[Held<'_>]) -> Elected {
     let diverged: Vec<DeviceId> = all
         .iter()
         .filter(|other| candidate.lacks(other.scanned.tip))
-        .filter(|other| may_be_acknowledged(other.scanned.tip, &other.scanned.named, candidate, all))
+        .filter(|other| may_be_relied_on(other.scanned.tip, &other.scanned.named, candidate, all))
         .map(|other| other.id)
         .collect();
     let hides_more = |other: &&Held<'_>| {
         let hidden = other.scanned.beyond.as_ref();
         hidden.is_some_and(|beyond| {
-            candidate.lacks(beyond.tip) && may_be_acknowledged(beyond.tip, &beyond.named, candidate, all)
+            candidate.lacks(beyond.tip) && may_be_relied_on(beyond.tip, &beyond.named, candidate, all)
         })
     };
     let damaged: Vec<DeviceId> = all.iter().filter(hides_more).map(|other| other.id).collect();

@@ -436,3 +436,18 @@ fn a_holder_that_is_there_several_times_does_not_count_as_several() {
     assert!(elected.quorum);
     assert_eq!(elected.newest, 0);
 }
+
+#[test]
+fn a_start_that_a_crash_cut_off_is_no_divergence_when_the_other_half_started_after_it() {
+    let bench = Bench::new(4);
+    let store = bench.create();
+    done(store.commit(vec![1])).unwrap();
+    let before = bench.devices[0].1.content(0, AREA_LEN);
+    bench.open_and_take(&[0, 2, 3]);
+    bench.devices[0].1.scribble(0, &before);
+    let store = bench.force(&[0, 1]);
+    done(store.commit(vec![2])).unwrap();
+    let (_, elected) = bench.elect(&[0, 1, 2, 3]);
+    assert!(elected.quorum, "{elected:?}");
+    assert_eq!(numbers(&bench.open_and_take(&[0, 1, 2, 3])), vec![1, 2]);
+}
