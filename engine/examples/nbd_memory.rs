@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ashlar_engine::export::nbd::listener::{ConnectionSpawner, ConnectionTask, bind_unix};
 use ashlar_engine::export::nbd::server::{Server, Settings};
@@ -25,9 +24,6 @@ struct Arguments {
     unix: Option<PathBuf>,
     #[arg(long)]
     tcp: Option<SocketAddr>,
-    /// Microseconds to poll before sleeping.
-    #[arg(long, default_value_t = 0)]
-    poll: u64,
     /// A folder with `server-cert.pem`, `server-key.pem` and `ca-cert.pem` (clients need certificates).
     #[arg(long)]
     tls: Option<PathBuf>,
@@ -59,11 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target = Arc::new(MemoryTarget::new(arguments.mib << 20));
     let registry = Arc::new(Registry::default());
     for name in ["memory", ""] {
-        let poll = Duration::from_micros(arguments.poll);
-        registry.add(Export {
-            poll,
-            ..Export::new(name, Arc::clone(&target))
-        })?;
+        registry.add(Export::new(name, Arc::clone(&target)))?;
     }
     let server = Server::new(
         registry,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ashlar_engine::export::nbd::listener::{ConnectionSpawner, ConnectionTask, bind_unix};
 use ashlar_engine::export::nbd::server::{Server, Settings};
-use ashlar_engine::export::{Access, Export, Registry};
+use ashlar_engine::export::{Access, Export, Polling, Registry};
 use ashlar_engine::nbd::wire;
 use common::memory_target::MemoryTarget;
 use common::raw_client::{RawClient, named, request, write};
@@ -433,8 +433,8 @@ async fn there_are_no_more_connections_than_allowed() {
 #[tokio::test]
 async fn a_connection_that_polls_before_sleeping_serves_the_same() {
     local(async {
-        let poll = Duration::from_millis(1);
-        let bench = Bench::new(MemoryTarget::new(CAPACITY), |export| Export { poll, ..export });
+        let polling = Polling::For(Duration::from_millis(1));
+        let bench = Bench::new(MemoryTarget::new(CAPACITY), |export| Export { polling, ..export });
         let mut client = bench.attach().await;
         for n in 0..20u8 {
             assert_eq!(client.call(&write(1, 0, &[n; 512])).await, 0);

@@ -107,7 +107,7 @@ fn what_fio_was_answered_verifies_after_sigkill_also_with_a_member_gone() {
         write.args([
             "--do_verify=0",
             "--verify_state_save=1",
-            "--rate_iops=1500",
+            "--rate_iops=750",
             "--trigger-timeout=2",
         ]);
         write.arg(format!("--trigger=kill -KILL {}", server.pid()));
@@ -130,8 +130,9 @@ fn what_fio_was_answered_verifies_after_sigkill_also_with_a_member_gone() {
     }
 }
 
-/// Eight connections, slow enough that none is through before the kill; another seed each round, so that the last
-/// round's content does not pass for this one's.
+/// Sixteen connections, slow enough that none is through before the kill; another seed each round, so that the last
+/// round's content does not pass for this one's. One write at a time on each: up to version 3.40 fio takes a write for
+/// answered that stalls while enough later ones are (<https://github.com/axboe/fio/issues/1950>).
 fn fio(uri: &str, round: usize) -> Command {
     let mut fio = command(
         "fio",
@@ -144,10 +145,10 @@ fn fio(uri: &str, round: usize) -> Command {
         ],
     );
     fio.args([
-        "--numjobs=8",
-        "--size=32m",
-        "--offset_increment=32m",
-        "--iodepth=8",
+        "--numjobs=16",
+        "--size=16m",
+        "--offset_increment=16m",
+        "--iodepth=1",
         "--thread",
         "--verify_fatal=1",
     ]);

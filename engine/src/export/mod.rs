@@ -17,6 +17,17 @@ pub use registry::Registry;
 /// Longest name of an export, in bytes.
 pub const MAX_NAME: usize = 4096;
 
+/// Whether a connection that is out of work polls before it sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Polling {
+    Never,
+    /// For a moment, as long as the client sends its next request right after each reply.
+    #[default]
+    WhenQuick,
+    /// So long each time, also while a device is waited for. Costs CPU.
+    For(Duration),
+}
+
 /// A target under a name, with who may attach and how.
 #[derive(Debug)]
 pub struct Export<T> {
@@ -26,8 +37,7 @@ pub struct Export<T> {
     pub access: Access,
     /// A new attachment ends the old one, after its running requests.
     pub exclusive: bool,
-    /// How long a connection that was just busy polls before it sleeps; zero for not at all. Costs CPU.
-    pub poll: Duration,
+    pub polling: Polling,
 }
 
 impl<T> Export<T> {
@@ -38,7 +48,7 @@ impl<T> Export<T> {
             target,
             access: Access::default(),
             exclusive: false,
-            poll: Duration::ZERO,
+            polling: Polling::default(),
         }
     }
 }

@@ -191,10 +191,10 @@ impl Group {
         self.members.load().record.clone()
     }
 
-    /// Whether a restart would find the record that is served.
+    /// Whether a restart would find the record that is served, for no change of it is under way.
     pub fn membership_is_durable(&self) -> bool {
         let generation = self.members.load().record.membership.generation;
-        self.durable_generation.load(Ordering::Acquire) >= generation
+        self.change.try_lock().is_ok() && self.durable_generation.load(Ordering::Acquire) >= generation
     }
 
     /// How each member takes part, in the record's order.

@@ -9,7 +9,7 @@ use ashlar_engine::appliance::{Appliance, OpenOptions};
 use ashlar_engine::export::nbd::listener::{ConnectionSpawner, ConnectionTask, bind_unix};
 use ashlar_engine::export::nbd::server::{Server, Settings};
 use ashlar_engine::export::nbd::tls::{self, Tls};
-use ashlar_engine::export::{Export, Registry};
+use ashlar_engine::export::{Export, Polling, Registry};
 use ashlar_engine::runtime::DataPlane;
 use ashlar_engine::types::IdSource;
 use ashlar_engine::volume::Volume;
@@ -47,9 +47,10 @@ pub(crate) struct Serve {
     /// A new attachment ends the old one.
     #[arg(long)]
     exclusive: bool,
-    /// How long a busy connection polls before it sleeps; costs CPU.
-    #[arg(long, default_value_t = 0)]
-    poll_us: u64,
+    /// Microseconds that a busy connection polls before it sleeps, 0 for never. Without it, connections poll whose
+    /// client sends its next request right after each reply.
+    #[arg(long)]
+    poll_us: Option<u64>,
     /// Data threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -189,7 +190,11 @@ impl Serve {
             };
             let mut export = Export::new(status.record.name.clone(), volume);
             export.exclusive = self.exclusive;
-            export.poll = Duration::from_micros(self.poll_us);
+            export.polling = match self.poll_us {
+                None => Polling::WhenQuick,
+                Some(0) => Polling::Never,
+                Some(micros) => Polling::For(Duration::from_micros(micros)),
+            };
             registry.add(export)?;
             names.push(status.record.name);
         }

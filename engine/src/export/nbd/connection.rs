@@ -15,10 +15,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
+use tokio_rustls::server::TlsStream;
 
+use super::client_socket::ClientSocket;
 use super::negotiation::Agreed;
+use super::pacer::Pacer;
 use super::reply::Replies;
 use super::request_slots::{MAX_RUNNING, RequestSlots};
 use super::serve::{Served, Session, serve};
@@ -32,6 +34,33 @@ const MAX_PAYLOAD: u64 = 64 << 20;
 const MAX_UNSENT_SLICES: usize = 4 * MAX_RUNNING;
 /// How long the last replies may take to send.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How often the socket is asked before other tasks have their turn, where a connection polls.
+const ASKED_AT_A_TIME: u32 = 16;
+
+/// A client's byte stream.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
+    /// The socket that brings just these bytes, where there is one: it can be asked without the runtime.
+    fn socket(&self) -> Option<&ClientSocket>;
+}
+
+impl ClientStream for ClientSocket {
+    fn socket(&self) -> Option<&ClientSocket> {
+        Some(self)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream for TlsStream<S> {
+    fn socket(&self) -> Option<&ClientSocket> {
+        None
+    }
+}
+
+impl ClientStream for DuplexStream {
+    fn socket(&self) -> Option<&ClientSocket> {
+        None
+    }
+}
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +87,7 @@ pub async fn transmit<S, T>(
     end: &Arc<EndSignal>,
 ) -> Ended
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ClientStream,
     T: Target,
 {
     let export = attachment.export();
@@ -75,8 +104,7 @@ where
         start: |request| serve(Rc::clone(&session), request),
         replies: Replies::new(agreed.mode),
         payload: 0,
-        poll: export.poll,
-        poll_until: None,
+        pacer: Pacer::new(export.polling),
         ended: None,
     };
     let ended = poll_fn(|context| transmission.poll(context)).await;
@@ -104,16 +132,14 @@ struct Transmission<'a, S, F, M> {
     replies: Replies,
     /// Payload of running requests.
     payload: u64,
-    /// How long to poll before sleeping.
-    poll: Duration,
-    poll_until: Option<Instant>,
+    pacer: Pacer,
     /// Nothing more is received once this is set.
     ended: Option<Ended>,
 }
 
 impl<S, F, M> Transmission<'_, S, F, M>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ClientStream,
     F: Future<Output = Served>,
     M: Fn(Request) -> F,
 {
@@ -121,8 +147,7 @@ where
         if self.ended.is_none() && self.end.poll_given(context).is_ready() {
             self.ended = Some(Ended::Asked);
         }
-        self.collect(context);
-        let mut progress = false;
+        let mut progress = self.collect(context);
         loop {
             let received = self.receive(context);
             let held_back = !self.may_start();
@@ -135,24 +160,27 @@ where
                 return Poll::Ready(ended);
             }
             let may_go_on = held_back && self.may_start();
-            if !received && !may_go_on {
+            progress |= received || may_go_on;
+            if !received && !may_go_on && !self.ask_again(&mut progress) {
                 break;
             }
-            progress = true;
             // What was received may have completed others, and slots are needed for what comes next.
-            self.collect(context);
+            progress |= self.collect(context);
         }
-        self.poll_before_sleep(progress, context);
+        self.poll_before_sleep(context);
         Poll::Pending
     }
 
-    /// Queues the replies of waiting requests that are ready now.
-    fn collect(&mut self, context: &Context<'_>) {
+    /// Queues the replies of waiting requests that are ready now. Whether there were any.
+    fn collect(&mut self, context: &Context<'_>) -> bool {
         let (payload, replies) = (&mut self.payload, &mut self.replies);
+        let mut any = false;
         self.slots.poll_woken(context, |served| {
             *payload -= served.payload;
             replies.push(served.reply);
+            any = true;
         });
+        any
     }
 
     fn may_start(&self) -> bool {
@@ -172,15 +200,26 @@ where
         let mut space = ReadBuf::new(self.reader.space());
         match Pin::new(&mut *self.stream).poll_read(context, &mut space) {
             Poll::Pending => return started,
-            Poll::Ready(Err(error)) => self.ended = Some(error.into()),
-            Poll::Ready(Ok(())) if space.filled().is_empty() => self.ended = Some(Ended::Closed),
-            Poll::Ready(Ok(())) => {
-                let count = space.filled().len();
+            Poll::Ready(answer) => {
+                let answer = answer.map(|()| space.filled().len());
+                self.take_in(answer);
+            }
+        }
+        true
+    }
+
+    /// Starts what a receive brought.
+    fn take_in(&mut self, answer: io::Result<usize>) {
+        match answer {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.ended = Some(error.into()),
+            Ok(0) => self.ended = Some(Ended::Closed),
+            Ok(count) => {
+                self.pacer.received();
                 self.reader.received(count);
                 self.start_requests();
             }
         }
-        true
     }
 
     fn start_requests(&mut self) -> bool {
@@ -193,6 +232,7 @@ where
                     ..
                 })) => self.ended = Some(Ended::Disconnected),
                 Ok(Some(request)) => {
+                    self.pacer.begun();
                     let payload = request.payload();
                     match self.slots.start((self.start)(request)) {
                         Some(served) => self.replies.push(served.reply),
@@ -206,16 +246,35 @@ where
         any
     }
 
+    /// After the last bit of `progress`: whether the socket, asked a few times more, brought something. It is asked
+    /// where the export polls and nothing but a new request can happen.
+    fn ask_again(&mut self, progress: &mut bool) -> bool {
+        let waiting_for_client = self.slots.running() == 0 && self.replies.is_empty();
+        if std::mem::take(progress) {
+            self.pacer.out_of_work(waiting_for_client);
+        }
+        if !waiting_for_client || !self.may_start() || !self.pacer.polls() {
+            return false;
+        }
+        for _ in 0..ASKED_AT_A_TIME {
+            let Some(socket) = self.stream.socket() else {
+                return false;
+            };
+            match socket.receive(self.reader.space()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::hint::spin_loop(),
+                answer => {
+                    self.take_in(answer);
+                    *progress = true;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Comes back after the runtime has looked at its sockets and timers once, as long as the export wants that.
-    fn poll_before_sleep(&mut self, progress: bool, context: &mut Context<'_>) {
-        if self.poll.is_zero() || self.ended.is_some() {
-            return;
-        }
-        let now = Instant::now();
-        if progress {
-            self.poll_until = Some(now + self.poll);
-        }
-        if self.poll_until.is_some_and(|until| now < until) {
+    fn poll_before_sleep(&mut self, context: &mut Context<'_>) {
+        if self.ended.is_none() && self.pacer.polls() {
             let again = pin!(tokio::task::yield_now()).poll(context);
             debug_assert!(again.is_pending(), "a task yields at its first poll");
         }

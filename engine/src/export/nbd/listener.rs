@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use socket2::{Socket, TcpKeepalive};
+use tokio::net::{TcpListener, UnixListener};
 
+use super::client_socket::ClientSocket;
 use super::server::{Admission, Server};
 use crate::export::Target;
 
@@ -35,9 +36,35 @@ pub trait ConnectionSpawner {
 }
 
 /// An accepted socket that belongs to no runtime.
-enum Socket {
+enum Accepted {
     Tcp(std::net::TcpStream, IpAddr),
     Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The stream, in the runtime of this thread.
+    fn ready(self) -> io::Result<ClientSocket> {
+        let socket: Socket = match self {
+            Self::Unix(stream) => stream.into(),
+            Self::Tcp(stream, _) => {
+                stream.set_nodelay(true)?;
+                let keepalive = TcpKeepalive::new()
+                    .with_time(KEEPALIVE_AFTER)
+                    .with_interval(KEEPALIVE_EVERY);
+                let socket = Socket::from(stream);
+                socket.set_tcp_keepalive(&keepalive)?;
+                socket
+            }
+        };
+        ClientSocket::new(socket)
+    }
 }
 
 impl<T: Target + Send + Sync> Server<T> {
@@ -45,20 +72,20 @@ impl<T: Target + Send + Sync> Server<T> {
     pub async fn listen_tcp(self: Arc<Self>, listener: TcpListener, spawner: &impl ConnectionSpawner) {
         let accept = async || {
             let (stream, client) = listener.accept().await?;
-            Ok(Socket::Tcp(stream.into_std()?, client.ip()))
+            Ok(Accepted::Tcp(stream.into_std()?, client.ip()))
         };
         self.accept_all(accept, spawner).await;
     }
 
     /// Accepts from `listener` until the server stops.
     pub async fn listen_unix(self: Arc<Self>, listener: UnixListener, spawner: &impl ConnectionSpawner) {
-        let accept = async || Ok(Socket::Unix(listener.accept().await?.0.into_std()?));
+        let accept = async || Ok(Accepted::Unix(listener.accept().await?.0.into_std()?));
         self.accept_all(accept, spawner).await;
     }
 
     async fn accept_all(
         self: &Arc<Self>,
-        accept: impl AsyncFn() -> io::Result<Socket>,
+        accept: impl AsyncFn() -> io::Result<Accepted>,
         spawner: &impl ConnectionSpawner,
     ) {
         let mut stopping = self.stopping.subscribe();
@@ -86,26 +113,12 @@ impl<T: Target + Send + Sync> Server<T> {
     }
 }
 
-async fn serve<T: Target>(admission: Admission<T>, socket: Socket) {
-    match socket {
-        Socket::Tcp(stream, address) => match tcp_stream(stream) {
-            Ok(stream) => admission.serve(stream, Some(address)).await,
-            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
-        },
-        Socket::Unix(stream) => match UnixStream::from_std(stream) {
-            Ok(stream) => admission.serve(stream, None).await,
-            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
-        },
+async fn serve<T: Target>(admission: Admission<T>, socket: Accepted) {
+    let address = socket.address();
+    match socket.ready() {
+        Ok(stream) => admission.serve(stream, address).await,
+        Err(error) => tracing::warn!(%error, "cannot serve a connection"),
     }
-}
-
-fn tcp_stream(stream: std::net::TcpStream) -> io::Result<TcpStream> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_EVERY);
-    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    TcpStream::from_std(stream)
 }
 
 /// Listens at `path`; a socket that a dead server left there is replaced.

@@ -8,10 +8,12 @@
 //! server hold is bounded; every request that was started runs to its end, whatever becomes of its connection.
 
 pub mod block_status;
+mod client_socket;
 pub mod connection;
 mod fields;
 pub mod listener;
 pub mod negotiation;
+mod pacer;
 pub mod reply;
 mod request_slots;
 mod serve;

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Ended, transmit};
+use super::connection::{ClientStream, Ended, transmit};
 use super::negotiation::{Agreed, ExportInfo, Exports, Negotiation, NegotiationError, Step, TlsStage};
 use super::tls::Tls;
 use crate::export::access::{Protection, Refusal, Visitor};
@@ -190,7 +190,7 @@ impl<T: Target> Admission<T> {
     /// Serves one client from its first byte to its last. `address` is the client's; `None` on a Unix socket.
     pub async fn serve<S>(self, stream: S, address: Option<IpAddr>)
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: ClientStream,
     {
         match self.run(stream, address).await {
             Ok(Some(ended)) => tracing::debug!(?address, %ended, "connection ended"),
@@ -201,7 +201,7 @@ impl<T: Target> Admission<T> {
 
     async fn run<S>(&self, mut stream: S, address: Option<IpAddr>) -> Result<Option<Ended>, ServeError>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: ClientStream,
     {
         let deadline = Instant::now() + self.server.settings.negotiation_limit;
         let (tls_stage, config) = match &self.server.settings.tls {
