@@ -6,7 +6,7 @@ SECS, REPS    seconds of a random run (2), repetitions (3)
 SIZE          bytes of a volume (1 GiB)
 SHM_DIR       a folder on a tmpfs (/dev/shm)
 DISK_DIR      a folder on a disk (/var/tmp)
-SECTIONS      of "memory disk sparse" (all)
+SECTIONS      of "memory serial disk sparse" (all)
 PEERS         of "nbdkit qemu-storage-daemon" (both)
 POLL_US       microseconds that the polling row polls (50)
 ENGINE        the binary (target/release/ashlar-engine)
@@ -67,10 +67,10 @@ class Section:
             for transport in transports:
                 self.add(peer(name, transport, self.image, self.folder, direct))
 
-    def measure(self, transport, workloads, repetition, file_options=None, only=None):
+    def measure(self, transport, workloads, repetition, file_options=None):
         """One repetition of each workload on each server, in an order of its own every time."""
         for workload in workloads:
-            order = [server for server in self.servers if transport in server.transports and (not only or server.name in only)]
+            order = [server for server in self.servers if transport in server.transports]
             order += ["file"] if file_options else []
             random.Random(f"{transport} {workload} {repetition}").shuffle(order)
             for server in order:
@@ -105,14 +105,22 @@ def memory(section):
     section.peers(PEERS, ["unix", "tcp"], direct=False)
     section.ashlar("ashlar", 0, 1, "buffered")
     section.ashlar("ashlar mirror", 1, 2, "buffered")
-    polling = ["--poll-us", env("POLL_US", "50")]
-    section.ashlar("ashlar polling", 0, 1, "buffered", polling, ["unix"])
     section.fill()
-    ordinary = [server.name for server in section.servers if server.name != "ashlar polling"]
+    for repetition in range(REPS):
+        section.measure("unix", ["rr-qd32", "rw-qd32", *SEQUENTIAL], repetition, ["--ioengine=io_uring"])
+        section.measure("tcp", RANDOM, repetition)
+
+
+def serial(section):
+    """One request at a time, with every way of waiting for the next one."""
+    measure.random_image(section.image, SIZE)
+    section.peers(PEERS, ["unix"], direct=False)
+    ways = {"ashlar": [], "ashlar polling": ["--poll-us", env("POLL_US", "50")], "ashlar never polling": ["--poll-us", "0"]}
+    for name, more in ways.items():
+        section.ashlar(name, 0, 1, "buffered", more, ["unix"])
+    section.fill()
     for repetition in range(REPS):
         section.measure("unix", ["rr-qd1", "rw-qd1"], repetition, ["--ioengine=psync"])
-        section.measure("unix", ["rr-qd32", "rw-qd32", *SEQUENTIAL], repetition, ["--ioengine=io_uring"], ordinary)
-        section.measure("tcp", RANDOM, repetition)
 
 
 def disk(section):
@@ -137,10 +145,10 @@ def sparse(section):
 
 
 def main():
-    kinds = {"memory": (memory, env("SHM_DIR", "/dev/shm")), "disk": (disk, env("DISK_DIR", "/var/tmp")),
-             "sparse": (sparse, env("DISK_DIR", "/var/tmp"))}
+    kinds = {"memory": (memory, env("SHM_DIR", "/dev/shm")), "serial": (serial, env("SHM_DIR", "/dev/shm")),
+             "disk": (disk, env("DISK_DIR", "/var/tmp")), "sparse": (sparse, env("DISK_DIR", "/var/tmp"))}
     rows = []
-    for name in env("SECTIONS", "memory disk sparse").split():
+    for name in env("SECTIONS", "memory serial disk sparse").split():
         measured, base = kinds[name]
         section = Section(name, base)
         try:
