@@ -1,8 +1,8 @@
 //! One io_uring per data thread, and the task that drives it.
 //!
-//! An operation is queued when it is submitted and entered once per batch: the driver task, woken by the first one
-//! queued, runs after the tasks that are ready then, and one call enters what they all queued and collects what has
-//! been answered. While nothing is queued the driver sleeps on an eventfd that the kernel signals.
+//! An operation is queued when it is submitted and entered with others: the driver task, woken by the first one queued,
+//! runs after the tasks that are ready then, and one call enters what they queued and collects what has been answered.
+//! Of a large batch the first ones are entered at once. While nothing is queued the driver sleeps on an eventfd that the kernel signals.
 //!
 //! Invariants:
 //! - Memory and file of an operation stay in the ring's table until the kernel has answered it, whether or not
@@ -31,7 +31,7 @@ use super::operation::Operation;
 use super::slots::{self, SlotId};
 use super::{Completion, DeviceError, Started};
 
-/// Entries of the submission queue: operations in one batch before an early entering.
+/// Entries of the submission queue.
 const SUBMISSION_ENTRIES: u32 = 256;
 /// Entries of the completion queue, and most operations in the kernel at once.
 const COMPLETION_ENTRIES: u32 = 4096;
@@ -39,6 +39,11 @@ const COMPLETION_ENTRIES: u32 = 4096;
 /// work is left and then looks whether the signal is off; this thread turns it on and then looks for the mark. One of
 /// the two sees the other only where the kernel's atomic operations are full barriers.
 const MUTED_WHILE_ENTERED: bool = cfg!(target_arch = "x86_64");
+/// So many operations are entered without waiting for the others of their batch, and so many answers handed on before
+/// more are looked for. With all at once client, server and device soon take turns, and the device idles in between:
+/// of 32 random reads in flight it then completed 0.89 times as many as QEMU's storage daemon, this way 1.07 times.
+const ENTERED_AT_A_TIME: usize = 8;
+const ANSWERS_AT_A_TIME: usize = 8;
 /// How often a ring that is dropped waits for a second for the kernel's last answers.
 const LAST_ANSWER_WAITS: u32 = 10;
 
@@ -114,6 +119,14 @@ struct Flight {
 
 type Finished = (SlotId, Completion);
 
+/// How a turn of the ring ended.
+enum Turned {
+    /// Nothing is left to do until the kernel signals.
+    Idle,
+    /// There may be more answers.
+    Busy,
+}
+
 struct Ring {
     uring: IoUring,
     /// By the entries' user data; an index is used again only after its answer.
@@ -157,7 +170,7 @@ impl Ring {
         self.flights[index as usize] = Some(flight);
         self.waiting.push_back(index);
         self.fill();
-        if self.uring.submission().is_full() {
+        if self.uring.submission().len() >= ENTERED_AT_A_TIME {
             // An error is met again, and judged, by the driver.
             let _ = self.uring.submit();
             self.fill();
@@ -190,7 +203,7 @@ impl Ring {
     /// in between, the flag stays up with nothing behind it, and entering does not lower it. So an entry for the flag
     /// alone that brings no answer is the last one, provided that signals were let through meanwhile: what came during
     /// or after it has signalled.
-    fn turn(&mut self, finished: &mut Vec<Finished>) -> Result<(), Errno> {
+    fn turn(&mut self, finished: &mut Vec<Finished>) -> Result<Turned, Errno> {
         let mut muted = MUTED_WHILE_ENTERED;
         loop {
             self.fill();
@@ -205,8 +218,9 @@ impl Ring {
             let idle = !queued && (!flagged || nothing_came && !muted);
             match entered.map_err(|error| errno_of(&error)) {
                 Ok(_) if idle && (self.waiting.is_empty() || self.entered == COMPLETION_ENTRIES) => {
-                    return Ok(());
+                    return Ok(Turned::Idle);
                 }
+                Ok(_) if finished.len() >= ANSWERS_AT_A_TIME => return Ok(Turned::Busy),
                 Ok(_) => muted = MUTED_WHILE_ENTERED && (queued || !nothing_came),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
@@ -355,9 +369,9 @@ impl Future for Driver {
         });
         Self::complete(finished);
         match turned {
-            Some(Ok(())) => Poll::Pending,
-            // Short of memory or of room for answers: again, after the tasks that may make room.
-            Some(Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM)) => {
+            Some(Ok(Turned::Idle)) => Poll::Pending,
+            // After the tasks that got answers; or, short of memory or of room for answers, that may make room.
+            Some(Ok(Turned::Busy) | Err(Errno::AGAIN | Errno::BUSY | Errno::NOMEM)) => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
