@@ -2,7 +2,8 @@
 //!
 //! An operation is queued when it is submitted and entered with others: the driver task, woken by the first one queued,
 //! runs after the tasks that are ready then, and one call enters what they queued and collects what has been answered.
-//! Of a large batch the first ones are entered at once. While nothing is queued the driver sleeps on an eventfd that the kernel signals.
+//! Of a large batch the first ones are entered at once. While nothing is queued the driver sleeps on an eventfd that the
+//! kernel signals.
 //!
 //! Invariants:
 //! - Memory and file of an operation stay in the ring's table until the kernel has answered it, whether or not
