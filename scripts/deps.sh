@@ -17,11 +17,15 @@ mkfs.ext4           e2fsprogs
 e2fsck              e2fsprogs
 fusermount3         fuse3
 mount               mount
+postgres            postgresql
 python3             python3
 '
 
-# Programs for administrators are not in everybody's PATH.
+# Programs for administrators are not in everybody's PATH, those of Postgres in nobody's.
 export PATH="$PATH:/usr/sbin:/sbin"
+for folder in /usr/lib/postgresql/*/bin; do
+  PATH="$PATH:$folder"
+done
 missing=$(while read -r program package; do
   [ -z "$program" ] || command -v "$program" >/dev/null || echo "$package"
 done <<<"$needed" | sort -u)

@@ -1,0 +1,4 @@
+//! The appliance process: everything around the engine that people and programs manage it by.
+
+pub mod data_dir;
+pub mod postgres;
