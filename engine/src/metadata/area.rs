@@ -397,8 +397,9 @@ impl Area {
         self.device.flush().await?;
         let former = half_of(self.range, self.half).start();
         let nothing = IoBuf::zeroed(usize_of(FRAME_UNIT)).into_slice();
-        self.device.write(former, nothing, true).await?;
+        // First: nothing may be appended to what is being voided, whatever becomes of this.
         (self.log, self.half, self.end) = (log, half, end);
+        self.device.write(former, nothing, true).await?;
         Ok(())
     }
 

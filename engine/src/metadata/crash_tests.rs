@@ -252,8 +252,15 @@ impl Bench {
             let left = self.rng.random_range(1..200);
             self.power.set(Some(left));
         }
+        let fails = self
+            .rng
+            .random_bool(0.15)
+            .then(|| self.rng.random_range(0..present.len()));
+        if let Some(fails) = fails {
+            self.devices[present[fails]].1.fail();
+        }
         if done(store.take_holders(handles, false)).is_err() {
-            assert!(self.power.is_out(), "every holder is well");
+            assert!(self.power.is_out() || fails.is_some(), "every holder is well");
             return None;
         }
         self.acknowledged = found;

@@ -160,6 +160,9 @@ impl<S: State> Store<S> {
             }
         }
         if !forced {
+            // Half of both lists, as for a commit: the last one may have reached one holder only, and others that it
+            // does not name could start without it.
+            inner.check_quorum(&inner.named.before)?;
             inner.check_quorum(&inner.named.holders)?;
         }
         if inner.broken == Some(StoreError::NotTaken) {

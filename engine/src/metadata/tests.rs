@@ -451,3 +451,25 @@ fn a_start_that_a_crash_cut_off_is_no_divergence_when_the_other_half_started_aft
     assert!(elected.quorum, "{elected:?}");
     assert_eq!(numbers(&bench.open_and_take(&[0, 1, 2, 3])), vec![1, 2]);
 }
+
+#[test]
+fn a_list_that_only_one_of_the_former_holders_has_is_not_built_on() {
+    let bench = Bench::new(3);
+    let store = bench.create();
+    done(store.commit(vec![1])).unwrap();
+    bench.devices[0].1.fail_everything(true);
+    done(store.commit(vec![2])).unwrap();
+    bench.devices[0].1.fail_everything(false);
+    // The power failed when the second had the shorter list, and the third had not.
+    bench.damage(2, 0);
+    let (store, elected) = bench.open(&[1, 2]);
+    assert!(elected.quorum);
+    bench.devices[2].1.fail_everything(true);
+    let refused = done(store.take_holders(bench.handles(&[1, 2]), false));
+    assert!(
+        matches!(refused, Err(StoreError::NoQuorum { named: 3, .. })),
+        "{refused:?}"
+    );
+    bench.devices[2].1.fail_everything(false);
+    assert_eq!(numbers(&bench.open_and_take(&[0, 2])), vec![1, 2]);
+}
