@@ -3,13 +3,14 @@
 //! Invariant: one process at a time has it open. The lock is the kernel's and ends with the process, however that ends;
 //! the number in the lock file only says who it is.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// Others may pass through, for the database server may be another user; nobody else may list or write.
 const MODE: u32 = 0o711;
@@ -26,6 +27,8 @@ pub enum DataDirError {
     },
     #[error("data folder {path} is in use by another ashlar{}", process(.pid))]
     InUse { path: PathBuf, pid: Option<u32> },
+    #[error("data folder {path} belongs to user {owner}, and this process runs as {own}")]
+    Foreign { path: PathBuf, owner: u32, own: u32 },
     #[error(
         "data folder {path} can be written by others than its owner (mode {mode:o}): `chmod go-w` it, or give another"
     )]
@@ -56,13 +59,20 @@ impl DataDir {
                 source,
             }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(MODE)
-            .create(path)
-            .map_err(failed("it cannot be made"))?;
+        if !path.exists() {
+            DirBuilder::new()
+                .recursive(true)
+                .create(path)
+                .map_err(failed("it cannot be made"))?;
+            std::fs::set_permissions(path, Permissions::from_mode(MODE))
+                .map_err(failed("its mode cannot be set"))?;
+        }
         let path = path.canonicalize().map_err(failed("it cannot be entered"))?;
-        let mode = path.metadata().map_err(failed("it cannot be looked at"))?.mode() & 0o7777;
+        let meta = path.metadata().map_err(failed("it cannot be looked at"))?;
+        let (mode, owner, own) = (meta.mode() & 0o7777, meta.uid(), geteuid().as_raw());
+        if owner != own {
+            return Err(DataDirError::Foreign { path, owner, own });
+        }
         if mode & 0o022 != 0 {
             return Err(DataDirError::Open { path, mode });
         }
@@ -101,8 +111,6 @@ impl DataDir {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]

@@ -168,14 +168,29 @@ fn a_process_file_whose_number_somebody_else_has_got_does_not_hinder() {
 }
 
 #[test]
-fn what_an_interrupted_making_left_is_made_anew() {
+fn what_an_interrupted_making_left_is_not_used_and_goes() {
     let folder = folder();
-    let unfinished = folder.path().join("postgres/data.new");
+    let unfinished = folder.path().join("postgres/unfinished-abc");
     fs::create_dir_all(&unfinished).unwrap();
-    fs::set_permissions(folder.path().join("postgres"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(folder.path().join("postgres"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(unfinished.join("PG_VERSION"), "15").unwrap();
     start(folder.path()).stop();
     assert!(!unfinished.exists());
+}
+
+#[test]
+fn a_link_in_place_of_an_access_file_is_replaced_and_not_followed() {
+    let folder = folder();
+    start(folder.path()).stop();
+    let (elsewhere, link) = (
+        folder.path().join("elsewhere"),
+        folder.path().join("postgres/pg_hba.conf"),
+    );
+    fs::write(&elsewhere, "precious").unwrap();
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    start(folder.path()).stop();
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "precious");
 }
 
 #[test]

@@ -1,19 +1,24 @@
 //! The cluster's folder: made once, configured at every start, cleared of what a crash left.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
+use super::process::end_with_this_thread;
 use super::user::Account;
 use super::{Binaries, PostgresError, ROLE, os_error};
 
 /// Longest path of a folder for Postgres' socket: its file's name needs the rest of 107 bytes.
 const MAX_SOCKET_FOLDER: usize = 93;
+/// How the folder of a cluster in the making begins.
+const ATTEMPT: &str = "unfinished-";
 /// How long a Postgres whose appliance was killed may take to end.
 const LAST_BREATH: Timespec = Timespec {
     tv_sec: 30,
@@ -47,7 +52,8 @@ impl Cluster {
         let account = Account::for_postgres()?;
         let folder = parent.join("postgres");
         account.check_way_to(&folder)?;
-        make_folder(&folder, &account)?;
+        // Ours, not the account's: what we write into it by name must not lead elsewhere.
+        make_folder(&folder, 0o711)?;
         let data = folder.join("data");
         let binaries = Binaries::find(programs, made_by(&data)?)?;
         if !data.exists() {
@@ -80,8 +86,12 @@ impl Cluster {
 impl Sockets {
     fn choose(folder: &Path, account: &Account) -> Result<Self, PostgresError> {
         let here = folder.join("socket");
-        if here.as_os_str().len() <= MAX_SOCKET_FOLDER {
-            make_folder(&here, account)?;
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+        let bytes = here.as_os_str().as_encoded_bytes();
+        // Postgres takes a list here, with quotes and commas.
+        if bytes.len() <= MAX_SOCKET_FOLDER && bytes.iter().all(plain) {
+            make_folder(&here, 0o700)?;
+            own(&here, account)?;
             return Ok(Self::Here(here));
         }
         let elsewhere = tempfile::Builder::new()
@@ -93,18 +103,18 @@ impl Sockets {
     }
 }
 
-/// A folder of `account`'s that nobody else can look into.
-fn make_folder(path: &Path, account: &Account) -> Result<(), PostgresError> {
+/// A folder of this mode, also where it was there before or a crash left it half made.
+fn make_folder(path: &Path, mode: u32) -> Result<(), PostgresError> {
     match fs::create_dir(path) {
-        Ok(()) => own(path, account),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(os_error("making the folder", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(os_error("making the folder", path)(error));
+        }
+        _ => {}
     }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(os_error("setting the mode of", path))
 }
 
 fn own(path: &Path, account: &Account) -> Result<(), PostgresError> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-        .map_err(os_error("setting the mode of", path))?;
     chown(path, Some(account.uid), Some(account.gid)).map_err(os_error("setting the owner of", path))
 }
 
@@ -118,15 +128,14 @@ fn made_by(data: &Path) -> Result<Option<u32>, PostgresError> {
     }
 }
 
-/// Makes a cluster beside its place and moves it there when it is whole.
+/// Makes a cluster beside its place and moves it there when it is whole and durable. Each attempt has a folder of its
+/// own: what an interrupted one still does there disturbs nobody.
 fn initdb(binaries: &Binaries, account: &Account, folder: &Path, data: &Path) -> Result<(), PostgresError> {
-    let unfinished = folder.join("data.new");
-    match fs::remove_dir_all(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(os_error("removing", &unfinished)(error));
-        }
-        _ => {}
-    }
+    let attempt = tempfile::Builder::new()
+        .prefix(ATTEMPT)
+        .tempdir_in(folder)
+        .map_err(os_error("making a folder in", folder))?;
+    own(attempt.path(), account)?;
     let program = binaries.program("initdb");
     let mut command = as_account(&program, account);
     command
@@ -141,20 +150,45 @@ fn initdb(binaries: &Binaries, account: &Account, folder: &Path, data: &Path) ->
             "C.UTF-8",
         ])
         .args(["--data-checksums", "--no-instructions", "--pgdata"])
-        .arg(&unfinished)
+        .arg(attempt.path())
         .stdin(Stdio::null());
+    end_with_this_thread(&mut command, Signal::KILL);
     let made = command.output().map_err(os_error("starting", &program))?;
     if !made.status.success() {
         let said = String::from_utf8_lossy(&made.stderr).trim().to_owned();
         return Err(PostgresError::Initdb { said });
     }
-    fs::rename(&unfinished, data).map_err(os_error("renaming", &unfinished))
+    let whole = attempt.keep();
+    fs::rename(&whole, data).map_err(os_error("renaming", &whole))?;
+    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(os_error("making durable", folder))?;
+    remove_attempts(folder);
+    Ok(())
 }
 
-/// A command that runs as that account, in a folder that it can be in.
+/// What interrupted attempts left. Nothing depends on its going.
+fn remove_attempts(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(ATTEMPT.as_bytes())
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "an unfinished cluster stays behind");
+        }
+    }
+}
+
+/// A command that runs as that account, in a folder that it can be in, knows nothing of our environment, and is not
+/// reached by what a terminal sends to us.
 pub(super) fn as_account(program: &Path, account: &Account) -> Command {
     let mut command = Command::new(program);
-    command.current_dir("/").env("LC_ALL", "C.UTF-8");
+    command
+        .env_clear()
+        .env("LC_ALL", "C.UTF-8")
+        .env("PATH", "/usr/bin:/bin");
+    command.current_dir("/").process_group(0);
     if rustix::process::geteuid().is_root() {
         command.uid(account.uid).gid(account.gid);
     }
@@ -171,40 +205,63 @@ fn write_access(folder: &Path, account: &Account) -> Result<(), PostgresError> {
     ];
     for (name, text) in files {
         let path = folder.join(name);
-        fs::write(&path, text).map_err(os_error("writing", &path))?;
-        chown(&path, Some(account.uid), Some(account.gid))
-            .map_err(os_error("setting the owner of", &path))?;
+        let mut aside = tempfile::NamedTempFile::new_in(folder).map_err(os_error("making", &path))?;
+        let written = (|| {
+            aside.write_all(text.as_bytes())?;
+            fs::set_permissions(aside.path(), fs::Permissions::from_mode(0o640))?;
+            chown(aside.path(), None, Some(account.gid))?;
+            aside.persist(&path).map_err(|error| error.error)
+        })();
+        written.map_err(os_error("writing", &path))?;
     }
     Ok(())
 }
 
 /// Deals with the process file of an earlier run. The data folder's lock is held, so no other appliance runs this
-/// cluster: what is named there is the Postgres of one that was killed, which is about to end, or somebody else who has
-/// got its number since.
+/// cluster. What is named there is the Postgres of one that was killed, which is about to end; or somebody else who has
+/// got its number since: only then the file goes, for Postgres would take that one for itself. Everything else Postgres
+/// judges.
 fn give_way(data: &Path) -> Result<(), PostgresError> {
     let path = data.join("postmaster.pid");
     let Ok(text) = fs::read_to_string(&path) else {
         return Ok(());
     };
-    let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
-    let Some(pid) = pid.and_then(Pid::from_raw) else {
-        return fs::remove_file(&path).map_err(os_error("removing", &path));
-    };
-    if runs(pid, data) {
-        let ended = pidfd_open(pid, PidfdFlags::empty()).is_ok_and(|process| {
-            let mut waited = [PollFd::new(&process, PollFlags::IN)];
-            poll(&mut waited, Some(&LAST_BREATH)).is_ok_and(|ready| ready > 0)
-        });
-        if !ended && runs(pid, data) {
-            return Err(PostgresError::InUse {
-                folder: data.to_owned(),
-                pid: pid.as_raw_pid(),
-            });
+    let number: Option<i32> = text.lines().next().and_then(|line| line.trim().parse().ok());
+    // A server for one user only writes its number with a minus.
+    let pid = number
+        .map(|number| number.saturating_abs())
+        .and_then(Pid::from_raw);
+    let stale = match pid {
+        None => true,
+        Some(pid) if runs(pid, data) => {
+            if !has_ended(pid) && runs(pid, data) {
+                return Err(PostgresError::InUse {
+                    folder: data.to_owned(),
+                    pid: pid.as_raw_pid(),
+                });
+            }
+            false
         }
-    }
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(os_error("removing", &path)(error)),
+        Some(pid) => rustix::process::test_kill_process(pid) != Err(Errno::SRCH),
+    };
+    match stale.then(|| fs::remove_file(&path)) {
+        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(os_error("removing", &path)(error))
+        }
         _ => Ok(()),
+    }
+}
+
+/// Waits for a process' end for a while.
+fn has_ended(pid: Pid) -> bool {
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return true;
+    };
+    loop {
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&LAST_BREATH)) {
+            Err(Errno::INTR) => {}
+            ready => return ready.is_ok_and(|ready| ready > 0),
+        }
     }
 }
 

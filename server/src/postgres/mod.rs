@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub use binaries::Binaries;
 pub use cluster::Cluster;
-pub use process::{Running, State};
+pub use process::{PORT, Running, State};
 
 /// The role that owns everything in the cluster.
 pub const ROLE: &str = "ashlar";
@@ -31,7 +31,9 @@ pub enum PostgresError {
     OtherVersion { wanted: u32, found: u32 },
     #[error("there is no user with the number {0}, which this process runs as")]
     NoUser(u32),
-    #[error("Postgres does not run as root, and there is neither a user postgres nor nobody to run it as")]
+    #[error(
+        "Postgres does not run as root, and there is no user postgres to run it as: make one, or do not run as root"
+    )]
     NoUnprivileged,
     #[error(
         "Postgres runs as {user}, who cannot pass through {folder}: `chmod a+x` it, or give a data folder elsewhere"

@@ -30,6 +30,8 @@ use super::{Cluster, PostgresError, os_error};
 /// Pause before the server is started again, doubled with each failure in a row up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// Only part of the socket's name.
+pub const PORT: u16 = 5432;
 /// How long a fast end may take before the server is told to end at once; it then recovers at its next start.
 const GRACE: Duration = Duration::from_secs(30);
 /// How often the process file is looked at while the server starts; nothing tells of its change.
@@ -55,13 +57,15 @@ pub enum State {
 #[derive(Default)]
 struct Control {
     stopping: bool,
+    /// The thread does nothing more.
+    ended: bool,
     /// The child, while there is one.
     child: Option<OwnedFd>,
 }
 
 struct Shared {
     control: Mutex<Control>,
-    /// Told when the owner wants it to end, and when the child has.
+    /// Told when the owner wants it to end, and when the thread has.
     changed: Condvar,
     state: watch::Sender<State>,
 }
@@ -127,7 +131,7 @@ impl Running {
             let waited = self
                 .shared
                 .changed
-                .wait_timeout_while(control, GRACE, |control| control.child.is_some());
+                .wait_timeout_while(control, GRACE, |control| !control.ended);
             let (control, _) = waited.unwrap_or_else(PoisonError::into_inner);
             signal(&control, Signal::QUIT);
         }
@@ -179,6 +183,8 @@ fn supervise(cluster: &Cluster, shared: &Shared) {
         pause = (pause * 2).min(LAST_PAUSE);
     }
     shared.state.send_replace(State::Stopped);
+    shared.lock().ended = true;
+    shared.changed.notify_all();
 }
 
 /// One life of the database server: how it ended, and whether it had been ready.
@@ -214,7 +220,6 @@ fn run_once(cluster: &Cluster, shared: &Shared) -> Result<(ExitStatus, bool), Po
     }
     let status = child.wait();
     shared.lock().child = None;
-    shared.changed.notify_all();
     Ok((status.map_err(os_error("waiting for", &program))?, ready))
 }
 
@@ -222,6 +227,7 @@ fn command(cluster: &Cluster, program: &Path) -> Command {
     let folder = &cluster.folder;
     let settings = [
         ("listen_addresses", String::new()),
+        ("port", PORT.to_string()),
         (
             "unix_socket_directories",
             cluster.socket_folder().display().to_string(),
@@ -243,19 +249,24 @@ fn command(cluster: &Cluster, program: &Path) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    end_with_this_thread(&mut command, Signal::INT);
+    command
+}
+
+/// Has the kernel send the command's process that signal when the thread that starts it has ended.
+pub(super) fn end_with_this_thread(command: &mut Command, signal: Signal) {
     let parent = rustix::process::getpid();
     // SAFETY: between fork and exec only system calls are made, which allocate nothing and take no lock.
     unsafe {
         command.pre_exec(move || {
-            rustix::process::set_parent_process_death_signal(Some(Signal::INT))?;
-            // The appliance may have ended before the kernel was asked to tell.
+            rustix::process::set_parent_process_death_signal(Some(signal))?;
+            // We may have ended before the kernel was asked to tell.
             match getppid() == Some(parent) {
                 true => Ok(()),
                 false => Err(std::io::ErrorKind::BrokenPipe.into()),
             }
         });
     }
-    command
 }
 
 /// Hands what the database server says on to the log, until it ends.
@@ -263,7 +274,8 @@ fn follow_log(child: &mut Child) {
     let Some(said) = child.stderr.take() else { return };
     let follower = std::thread::Builder::new().name("postgres-log".into());
     let spawned = follower.spawn(move || {
-        for line in BufReader::new(said).lines().map_while(Result::ok) {
+        for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
             if line.contains("FATAL:") || line.contains("PANIC:") || line.contains("ERROR:") {
                 tracing::warn!(target: "postgres", "{line}");
             } else {

@@ -10,8 +10,8 @@ use nix::unistd::{Uid, User};
 
 use super::PostgresError;
 
-/// Users without rights of their own, in the order of preference.
-const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
+/// Whom Debian's packages make for it. Not somebody whom other services run as too: they could read the catalog.
+const UNPRIVILEGED: &str = "postgres";
 
 /// An account of the operating system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +35,7 @@ impl Account {
         if own.uid != 0 {
             return Ok(own);
         }
-        let named = |name: &&str| User::from_name(name).ok().flatten();
-        let user = UNPRIVILEGED.iter().find_map(named);
+        let user = User::from_name(UNPRIVILEGED).ok().flatten();
         user.map(Self::from).ok_or(PostgresError::NoUnprivileged)
     }
 
