@@ -46,10 +46,10 @@ LIMITS = {"retries": int(env("RETRIES", "3")), "foreign_max": float(env("FOREIGN
 
 
 class Section:
-    """Servers on one kind of storage, measured together."""
+    """Servers on one kind of storage, measured together, once each."""
 
-    def __init__(self, name, base):
-        self.name, self.servers, self.rows = name, [], []
+    def __init__(self, name, base, repetition):
+        self.name, self.repetition, self.servers, self.rows = name, repetition, [], []
         self.folder = tempfile.mkdtemp(prefix="ashlar-bench.", dir=base)
         self.image = os.path.join(self.folder, "image")
 
@@ -67,16 +67,16 @@ class Section:
             for transport in transports:
                 self.add(peer(name, transport, self.image, self.folder, direct))
 
-    def measure(self, transport, workloads, repetition, file_options=None):
-        """One repetition of each workload on each server, in an order of its own every time."""
+    def measure(self, transport, workloads, file_options=None):
+        """Each workload on each server, in an order of its own every time."""
         for workload in workloads:
             order = [server for server in self.servers if transport in server.transports]
             order += ["file"] if file_options else []
-            random.Random(f"{transport} {workload} {repetition}").shuffle(order)
+            random.Random(f"{transport} {workload} {self.repetition}").shuffle(order)
             for server in order:
-                self.one(server, transport, workload, repetition, file_options)
+                self.one(server, transport, workload, file_options)
 
-    def one(self, server, transport, workload, repetition, file_options):
+    def one(self, server, transport, workload, file_options):
         files, pid, name = [self.image], None, "fio on the file"
         target = [f"--filename={self.image}", f"--size={SIZE}", *(file_options or [])]
         if isinstance(server, Server):
@@ -84,7 +84,7 @@ class Section:
             target = ["--ioengine=nbd", f"--uri={server.uris[transport]}"]
         measure.cold(files)
         row = measure.fio(workload, target, SECS, pid, **LIMITS)
-        row.update(section=f"{self.name}, {transport}", server=name, repetition=repetition)
+        row.update(section=f"{self.name}, {transport}", server=name, repetition=self.repetition)
         self.rows.append(row)
         print(f"{row['section']}: {workload} {name}: {row['iops']:.0f} IOPS", file=sys.stderr)
 
@@ -106,9 +106,8 @@ def memory(section):
     section.ashlar("ashlar", 0, 1, "buffered")
     section.ashlar("ashlar mirror", 1, 2, "buffered")
     section.fill()
-    for repetition in range(REPS):
-        section.measure("unix", ["rr-qd32", "rw-qd32", *SEQUENTIAL], repetition, ["--ioengine=io_uring"])
-        section.measure("tcp", RANDOM, repetition)
+    section.measure("unix", ["rr-qd32", "rw-qd32", *SEQUENTIAL], ["--ioengine=io_uring"])
+    section.measure("tcp", RANDOM)
 
 
 def serial(section):
@@ -119,8 +118,7 @@ def serial(section):
     for name, more in ways.items():
         section.ashlar(name, 0, 1, "buffered", more, ["unix"])
     section.fill()
-    for repetition in range(REPS):
-        section.measure("unix", ["rr-qd1", "rw-qd1"], repetition, ["--ioengine=psync"])
+    section.measure("unix", ["rr-qd1", "rw-qd1"], ["--ioengine=psync"])
 
 
 def disk(section):
@@ -129,8 +127,7 @@ def disk(section):
     section.ashlar("ashlar", 0, 1, "direct")
     section.ashlar("ashlar mirror", 1, 2, "direct")
     section.fill()
-    for repetition in range(REPS):
-        section.measure("unix", [*RANDOM, "rwf-qd1", *SEQUENTIAL], repetition, ["--ioengine=io_uring", "--direct=1"])
+    section.measure("unix", [*RANDOM, "rwf-qd1", *SEQUENTIAL], ["--ioengine=io_uring", "--direct=1"])
 
 
 def sparse(section):
@@ -140,8 +137,7 @@ def sparse(section):
     section.peers(["qemu-storage-daemon"], ["unix"], direct=True)
     section.ashlar("ashlar", 0, 1, "direct", size=TIB)
     section.ashlar("ashlar mirror", 1, 2, "direct", size=TIB)
-    for repetition in range(REPS):
-        section.measure("unix", ["rw-qd32"], repetition)
+    section.measure("unix", ["rw-qd32"])
 
 
 def main():
@@ -150,12 +146,14 @@ def main():
     rows = []
     for name in env("SECTIONS", "memory serial disk sparse").split():
         measured, base = kinds[name]
-        section = Section(name, base)
-        try:
-            measured(section)
-        finally:
-            section.close()
-        rows += section.rows
+        for repetition in range(REPS):
+            # With new files each time: where in the machine's memory a file lies decides how fast it is.
+            section = Section(name, base, repetition)
+            try:
+                measured(section)
+            finally:
+                section.close()
+            rows += section.rows
     machine = subprocess.run(["uname", "-srm"], capture_output=True, text=True).stdout.strip()
     print(f"## NBD servers side by side\n\n{os.cpu_count()} cores, {machine}; {REPS} × {SECS} s, volumes of {SIZE >> 20} MiB; "
           "median (range)")
