@@ -30,7 +30,7 @@ const LAST_BREATH: Timespec = Timespec {
 pub struct Cluster {
     pub(super) binaries: Binaries,
     pub(super) account: Account,
-    /// Holds `data`, the access files and, where its path is short enough, the socket.
+    /// Holds `data`, the access files and, where its path allows, the socket.
     pub(super) folder: PathBuf,
     sockets: Sockets,
 }
@@ -38,7 +38,7 @@ pub struct Cluster {
 #[derive(Debug)]
 enum Sockets {
     Here(PathBuf),
-    /// The folder's own path is too long.
+    /// The folder's own path is too long, or has characters that mean something to Postgres.
     Elsewhere(tempfile::TempDir),
 }
 
