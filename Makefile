@@ -73,3 +73,8 @@ deps: toolchain ## Install the Debian packages that tests and benches need and t
 .PHONY: toolchain
 toolchain:
 	@scripts/toolchain.sh
+
+.PHONY: openapi
+openapi: toolchain ## Write openapi/openapi.json from the contract
+	cargo run --quiet --package ashlar-openapi --example openapi_json >openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json

@@ -1,0 +1,166 @@
+//! RAID groups.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::devices::{MemberState, Presence};
+use crate::operation::content;
+use crate::values::{Bytes, Name, Natural, Page, Range, Timestamp, some};
+
+/// RAID level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum RaidLevel {
+    /// Stripes without redundancy; with one member a plain disk.
+    #[serde(rename = "0")]
+    Raid0,
+    /// Every member holds everything.
+    #[serde(rename = "1")]
+    Raid1,
+}
+
+/// How a RAID group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RaidGroupState {
+    Optimal,
+    /// Serves with fewer members than it has places.
+    Degraded,
+    /// Members are being copied to.
+    Rebuilding,
+    /// Serves no writes.
+    Failed,
+    /// Not started; `waiting` says why.
+    Waiting,
+}
+
+/// A member of a RAID group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Member {
+    pub device: Uuid,
+    /// `null` where the appliance does not know the device any more.
+    pub device_number: Option<Natural>,
+    pub state: MemberState,
+    /// It is there and answers.
+    pub serving: bool,
+}
+
+/// Why a RAID group was not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Waiting {
+    pub why: String,
+    /// Devices whose coming would help.
+    pub missing: Vec<Uuid>,
+}
+
+/// A RAID group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RaidGroup {
+    pub id: Uuid,
+    pub number: Natural,
+    pub name: Option<Name>,
+    pub level: RaidLevel,
+    pub stripe_unit_bytes: Bytes,
+    /// Length of a logical device.
+    pub slice_length_bytes: Bytes,
+    pub capacity_bytes: Bytes,
+    pub logical_devices: Natural,
+    pub free_logical_devices: Natural,
+    pub free_bytes: Bytes,
+    /// Free stretches of the group's address space, the first hundred of them.
+    pub free_ranges: Vec<Range>,
+    pub state: RaidGroupState,
+    pub waiting: Option<Waiting>,
+    /// By role.
+    pub members: Vec<Member>,
+    /// What must still be copied before all members are equal.
+    pub bytes_to_sync: Bytes,
+    pub presence: Presence,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A RAID group to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRaidGroup {
+    /// Chosen by the client: a repeated request then finds what the first one made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub name: Option<Name>,
+    pub level: RaidLevel,
+    /// Devices in the order of their roles.
+    #[schema(min_items = 1, max_items = 64)]
+    pub members: Vec<Uuid>,
+    /// A power of two from 4 KiB to 1 MiB; 64 KiB unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub stripe_unit_bytes: Option<Bytes>,
+    /// A power of two from 1 MiB up to the smallest volume; as large as that unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub slice_length_bytes: Option<Bytes>,
+}
+
+/// Space of a larger member that its group does not use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Waste {
+    pub device: Uuid,
+    pub bytes: Bytes,
+}
+
+/// The answer to making a RAID group, or to asking what would be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RaidGroupMade {
+    /// `null` for a dry run.
+    pub raid_group: Option<RaidGroup>,
+    pub capacity_bytes: Bytes,
+    pub logical_devices: Natural,
+    /// The smallest member counts: what is not used of the others.
+    pub waste: Vec<Waste>,
+}
+
+/// An edit of a RAID group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RaidGroupChange {
+    /// `null` takes the name away.
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Name>)]
+    pub name: Option<Option<Name>>,
+}
+
+/// A free device in the place of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replace {
+    pub old: Uuid,
+    pub new: Uuid,
+}
+
+/// Which RAID groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct RaidGroupFilter {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, minimum = 0, maximum = 2147483647)]
+    pub number: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false)]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub presence: Option<Presence>,
+}
+
+content!(
+    RaidGroup,
+    Page<RaidGroup>,
+    NewRaidGroup,
+    RaidGroupMade,
+    RaidGroupChange,
+    Replace
+);
