@@ -1,11 +1,13 @@
 //! The appliance process: everything around the engine that people and programs manage it by.
 
 pub mod auth;
+pub mod catalog;
 pub mod certificate;
 pub mod data_dir;
 pub mod files;
 pub mod listen;
 pub mod postgres;
+pub mod steps;
 
 pub mod api {
     pub mod decode;
