@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::records::{GroupSlices, Record};
+use super::records::{ApplianceSettings, GroupSlices, Record};
 use super::*;
 use crate::device::Device;
 use crate::device::memory::MemoryDevice;
@@ -9,9 +9,13 @@ use crate::io::{IoBuf, IoError, copy_segments};
 use crate::logical_device::{SliceLength, Slices};
 use crate::map::{Layout, Placement};
 use crate::raid::{GroupRecord, GroupState, Level};
-use crate::types::{ByteRange, DeviceNumber, EmulationType};
+use crate::types::{ByteRange, DeviceId, DeviceNumber, EmulationType, GroupId, OperationId, VolumeId};
+use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
+const APPLIANCE: ApplianceId = ApplianceId(Uuid::from_u128(0xa));
+const GROUP: GroupId = GroupId(Uuid::from_u128(0x9000));
+const VOLUME: VolumeId = VolumeId(Uuid::from_u128(0xf000));
 
 struct Bench {
     ids: IdSource,
@@ -35,12 +39,37 @@ impl Bench {
         (0..self.devices.len()).map(|index| self.device(index)).collect()
     }
 
-    async fn create(&self, level: Level, members: u32) -> Appliance {
-        let appliance = Appliance::create(self.all(), false, self.ids.clone())
-            .await
-            .unwrap();
-        appliance.create_group(&group(level, members)).await.unwrap();
-        appliance.create_volume(volume("vol0", 6 * MIB)).await.unwrap();
+    fn op(&self) -> OperationId {
+        OperationId::random(&self.ids)
+    }
+
+    /// What is to be made of all devices, which get the identities of [`device_id`].
+    fn new_appliance(&self) -> NewAppliance {
+        let device = |(index, device): (usize, Arc<dyn Device>)| NewDevice {
+            id: Some(device_id(index)),
+            ..NewDevice::new(device)
+        };
+        NewAppliance {
+            id: APPLIANCE,
+            settings: ApplianceSettings {
+                smallest_volume: 0,
+                ..ApplianceSettings::default()
+            },
+            devices: self.all().into_iter().enumerate().map(device).collect(),
+        }
+    }
+
+    async fn create_empty(&self) -> Appliance {
+        let made = Appliance::create(self.op(), self.new_appliance(), self.ids.clone());
+        made.await.unwrap()
+    }
+
+    async fn create(&self, level: Level, members: usize) -> Appliance {
+        let appliance = self.create_empty().await;
+        let request = group(level, members);
+        appliance.create_group(self.op(), &request).await.unwrap();
+        let vol0 = volume("vol0", 6 * MIB);
+        appliance.create_volume(self.op(), &vol0).await.unwrap();
         appliance
     }
 
@@ -54,23 +83,33 @@ impl Bench {
     }
 }
 
-fn group(level: Level, members: u32) -> NewGroupRequest {
+fn device_id(index: usize) -> DeviceId {
+    DeviceId(Uuid::from_u128(0xd000 + index as u128))
+}
+
+/// Makes the group that [`volume`] uses.
+fn group(level: Level, members: usize) -> NewGroupRequest {
     NewGroupRequest {
+        id: Some(GROUP),
+        number: None,
+        name: None,
         level,
-        members: (0..members).map(DeviceNumber).collect(),
+        members: (0..members).map(device_id).collect(),
         slice: SliceLength::new(MIB, MIB).unwrap(),
         unit: 64 << 10,
     }
 }
 
+/// The first one has the identity [`VOLUME`].
 fn volume(name: &str, capacity: u64) -> NewVolume {
     NewVolume {
+        id: (name == "vol0").then_some(VOLUME),
         number: None,
         name: name.into(),
         emulation: "open".parse::<EmulationType>().unwrap(),
-        capacity,
+        capacity: Some(capacity),
         placements: Vec::new(),
-        rest: Some(GroupNumber(0)),
+        rest: Some(GROUP),
         layout: Layout::Aligned,
         exact: false,
     }
@@ -172,7 +211,10 @@ fn damaged_metadata_that_nobody_else_has_keeps_the_groups_waiting_until_the_user
         write(&appliance, 0, 0, 1, 4096).await.unwrap();
         flush(&appliance, 0).await;
         for name in ["vol1", "vol2", "vol3"] {
-            appliance.create_volume(volume(name, MIB)).await.unwrap();
+            appliance
+                .create_volume(bench.op(), &volume(name, MIB))
+                .await
+                .unwrap();
         }
         drop(appliance);
         let metadata = examine(bench.device(0))
@@ -289,8 +331,11 @@ fn a_deleted_volumes_space_reads_zeros_to_the_next_owner() {
         let appliance = bench.create(Level::Raid1, 2).await;
         write(&appliance, 0, 0, 9, 6 << 20).await.unwrap();
         flush(&appliance, 0).await;
-        appliance.delete_volume(VolumeNumber(0)).await.unwrap();
-        appliance.create_volume(volume("next", 6 * MIB)).await.unwrap();
+        appliance.delete_volume(bench.op(), VOLUME).await.unwrap();
+        appliance
+            .create_volume(bench.op(), &volume("next", 6 * MIB))
+            .await
+            .unwrap();
         assert_eq!(read(&appliance, 0, 0, 6 << 20).await, vec![0; 6 << 20]);
         write(&appliance, 0, 512, 1, 512).await.unwrap();
         flush(&appliance, 0).await;
@@ -309,7 +354,7 @@ fn a_volume_grows_in_use_and_after_a_restart_has_its_new_size() {
         let appliance = bench.create(Level::Raid0, 2).await;
         write(&appliance, 0, 5 << 20, 3, 1 << 20).await.unwrap();
         appliance
-            .expand_volume(VolumeNumber(0), 9 * MIB, Some(GroupNumber(0)))
+            .expand_volume(bench.op(), VOLUME, 9 * MIB, Some(GROUP))
             .await
             .unwrap();
         write(&appliance, 0, (6 << 20) - 4096, 4, 8192).await.unwrap();
@@ -332,14 +377,14 @@ fn a_partial_volume_answers_with_an_error_outside_its_ranges() {
         let appliance = bench.create(Level::Raid1, 2).await;
         let placements = vec![Placement {
             range: ByteRange::new(2 << 20, 1 << 20).unwrap(),
-            group: GroupNumber(0),
+            group: GROUP,
         }];
         let partial = NewVolume {
             placements,
             rest: None,
             ..volume("part", 8 * MIB)
         };
-        let made = appliance.create_volume(partial).await.unwrap();
+        let made = appliance.create_volume(bench.op(), &partial).await.unwrap();
         assert_eq!(made.number, VolumeNumber(1));
         write(&appliance, 1, 2 << 20, 1, 4096).await.unwrap();
         let volume = appliance.volume(VolumeNumber(1)).unwrap();
@@ -377,7 +422,15 @@ fn verbs_with_wrong_input_say_so_and_change_nothing() {
     run(async {
         let bench = Bench::new(3);
         let appliance = bench.create(Level::Raid1, 2).await;
-        let again = appliance.create_group(&group(Level::Raid1, 2)).await;
+        let again = appliance
+            .create_group(
+                bench.op(),
+                &NewGroupRequest {
+                    id: None,
+                    ..group(Level::Raid1, 2)
+                },
+            )
+            .await;
         assert!(matches!(
             again,
             Err(VerbError::DeviceInUse {
@@ -386,43 +439,57 @@ fn verbs_with_wrong_input_say_so_and_change_nothing() {
             })
         ));
         let few = NewGroupRequest {
-            members: vec![DeviceNumber(2)],
+            members: vec![device_id(2)],
             ..group(Level::Raid1, 2)
         };
         assert!(matches!(
-            appliance.create_group(&few).await,
+            appliance.create_group(bench.op(), &few).await,
             Err(VerbError::TooFewMembers { needed: 2, given: 1 })
         ));
         let twice = NewGroupRequest {
-            members: vec![DeviceNumber(2); 2],
+            members: vec![device_id(2); 2],
             ..group(Level::Raid0, 2)
         };
         assert!(matches!(
-            appliance.create_group(&twice).await,
+            appliance.create_group(bench.op(), &twice).await,
             Err(VerbError::DeviceTwice(DeviceNumber(2)))
         ));
         assert!(matches!(
-            appliance.create_volume(volume("vol0", MIB)).await,
+            appliance
+                .create_volume(
+                    bench.op(),
+                    &NewVolume {
+                        id: None,
+                        ..volume("vol0", MIB)
+                    }
+                )
+                .await,
             Err(VerbError::NameTaken(_))
         ));
         assert!(matches!(
-            appliance.create_volume(volume("/", MIB)).await,
+            appliance.create_volume(bench.op(), &volume("/", MIB)).await,
             Err(VerbError::Name(_))
         ));
         assert!(matches!(
-            appliance.create_volume(volume("big", 1 << 40)).await,
+            appliance.create_volume(bench.op(), &volume("big", 1 << 40)).await,
             Err(VerbError::Placement(_))
         ));
         assert!(matches!(
-            appliance.delete_group(GroupNumber(0)).await,
+            appliance.delete_group(bench.op(), GROUP).await,
             Err(VerbError::GroupInUse { volumes: 1, .. })
         ));
         let small = MemoryDevice::new(1 << 20);
-        let refused = appliance.add_device(small, false).await;
+        let refused = appliance.add_device(bench.op(), NewDevice::new(small)).await;
         assert!(matches!(refused, Err(VerbError::DeviceTooSmall { .. })));
-        let known = appliance.add_device(bench.device(2), false).await;
+        let known = appliance
+            .add_device(bench.op(), NewDevice::new(bench.device(2)))
+            .await;
         assert!(matches!(known, Err(VerbError::DeviceKnown(DeviceNumber(2)))));
-        let foreign = Appliance::create(bench.all(), false, bench.ids.clone()).await;
+        let other = NewAppliance {
+            id: ApplianceId(Uuid::from_u128(0xb)),
+            ..bench.new_appliance()
+        };
+        let foreign = Appliance::create(bench.op(), other, bench.ids.clone()).await;
         assert!(matches!(foreign, Err(VerbError::ForeignAppliance(_))));
         assert_eq!(appliance.volume_statuses().await.len(), 1);
         assert_eq!(appliance.group_statuses().await.len(), 1);
@@ -437,7 +504,7 @@ fn a_replaced_member_gets_everything_and_serves_alone_afterwards() {
         write(&appliance, 0, 1 << 20, 6, 2 << 20).await.unwrap();
         flush(&appliance, 0).await;
         appliance
-            .replace_member(GroupNumber(0), DeviceNumber(0), DeviceNumber(2))
+            .replace_member(bench.op(), GROUP, device_id(0), device_id(2))
             .await
             .unwrap();
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
@@ -462,10 +529,11 @@ async fn reopened_with(records: impl FnOnce(GroupRecord) -> Vec<Record>) -> Appl
     let bench = Bench::new(3);
     let appliance = bench.create(Level::Raid1, 2).await;
     let plain = NewGroupRequest {
-        members: vec![DeviceNumber(2)],
+        id: None,
+        members: vec![device_id(2)],
         ..group(Level::Raid0, 1)
     };
-    appliance.create_group(&plain).await.unwrap();
+    appliance.create_group(bench.op(), &plain).await.unwrap();
     let record = appliance.group(GroupNumber(0)).unwrap().record();
     appliance.ledger.store.commit(records(record)).await.unwrap();
     drop(appliance);
@@ -543,8 +611,16 @@ fn slices_that_a_group_does_not_have_are_neither_cleared_nor_given_out() {
             ]
         })
         .await;
-        assert!(appliance.create_volume(volume("more", 2 * MIB)).await.is_err());
-        appliance.delete_volume(VolumeNumber(0)).await.unwrap();
+        assert!(
+            appliance
+                .create_volume(OperationId(Uuid::max()), &volume("more", 2 * MIB))
+                .await
+                .is_err()
+        );
+        appliance
+            .delete_volume(OperationId(Uuid::nil()), VOLUME)
+            .await
+            .unwrap();
     });
 }
 

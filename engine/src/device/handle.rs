@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, start};
+use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, signature, start};
 use crate::io::{BufSlice, IoBuf};
 use crate::types::{ByteRange, DeviceId};
 
@@ -100,6 +100,14 @@ impl DeviceHandle {
 
     pub async fn flush(&self) -> Result<(), DeviceError> {
         self.run(Request::Flush).await.result
+    }
+
+    /// Clears what tells whose the device is, durably: afterwards it is blank.
+    pub async fn erase(&self) -> Result<(), DeviceError> {
+        if let Some(why) = self.failed.get() {
+            return Err(DeviceError::Latched(why.clone()));
+        }
+        signature::erase(&*self.device).await
     }
 
     pub async fn zero(&self, range: ByteRange, unmap: bool) -> Result<(), DeviceError> {

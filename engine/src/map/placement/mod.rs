@@ -49,9 +49,9 @@ impl Layout {
 
 /// A range of the volume and where it is to lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placement {
+pub struct Placement<G = GroupNumber> {
     pub range: ByteRange,
-    pub group: GroupNumber,
+    pub group: G,
 }
 
 /// What is wanted of a volume's map.
