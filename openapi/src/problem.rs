@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::values::{Bytes, Range};
+use crate::values::{Bytes, Natural, Range};
 
 /// Begins every `type`.
 pub const PREFIX: &str = "urn:ashlar:problem:";
@@ -156,6 +156,8 @@ pub struct MissingSpace {
     pub raid_group: u32,
     pub missing_bytes: Bytes,
     pub free_bytes: Bytes,
+    /// Logical devices.
+    pub missing_logical_devices: Natural,
 }
 
 /// A problem document.

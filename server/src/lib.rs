@@ -4,6 +4,7 @@ pub mod auth;
 pub mod catalog;
 pub mod certificate;
 pub mod data_dir;
+pub mod engine;
 pub mod files;
 pub mod listen;
 pub mod postgres;

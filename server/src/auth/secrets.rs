@@ -30,8 +30,9 @@ pub fn new(prefix: &str) -> Result<String, NoRandomness> {
 }
 
 /// What is kept of a secret.
-pub fn kept(secret: &str) -> Vec<u8> {
-    digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
+pub fn kept(secret: &str) -> [u8; LEN] {
+    let digest = digest(&SHA256, secret.as_bytes());
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// Lower-case hexadecimal.

@@ -110,9 +110,7 @@ impl Catalog {
     /// # Errors
     /// As [`Self::begin`].
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, CatalogError> {
-        let acquired = self
-            .guard(async { Ok(self.shared.pool.acquire().await?) })
-            .await;
+        let acquired = self.guard(async { Ok(self.shared.pool.acquire().await?) }).await;
         self.suspect_after(acquired)
     }
 
