@@ -45,7 +45,9 @@ impl From<sqlx::Error> for CatalogError {
         match error {
             E::Database(refusal) => {
                 if let Some(name) = refusal.constraint() {
-                    return Self::Constraint { name: name.to_owned() };
+                    return Self::Constraint {
+                        name: name.to_owned(),
+                    };
                 }
                 let code = refusal.code().unwrap_or_default();
                 match PASSING.iter().any(|passing| code.starts_with(passing)) {

@@ -54,9 +54,12 @@ pub(super) async fn write(conn: &mut PgConnection, written: Written) -> Result<(
 /// # Errors
 /// [`CatalogError::NotFound`] where the catalog belongs to nobody yet.
 pub async fn set_epoch(conn: &mut PgConnection, epoch: i64) -> Result<(), CatalogError> {
-    let changed = sqlx::query!("update catalog_identity set epoch = $1, updated_at = now()", epoch)
-        .execute(conn)
-        .await?;
+    let changed = sqlx::query!(
+        "update catalog_identity set epoch = $1, updated_at = now()",
+        epoch
+    )
+    .execute(conn)
+    .await?;
     match changed.rows_affected() {
         0 => Err(CatalogError::NotFound),
         _ => Ok(()),

@@ -106,7 +106,14 @@ impl Keeper {
             let reconciled = reconcile(self.catalog.before_ready(), found).await;
             let identity = reconciled.map_err(|why| CatalogError::Unusable(why.to_string()))?;
             let incarnation = self.incarnation;
-            identity::write(&mut conn, Written { identity, incarnation }).await?;
+            identity::write(
+                &mut conn,
+                Written {
+                    identity,
+                    incarnation,
+                },
+            )
+            .await?;
             self.catalog.shared.state.send_replace(CatalogState::Ready);
             *was_ready = true;
             while self.is_as_left(&mut conn).await? {
