@@ -1,5 +1,6 @@
 //! The keeper: what it does when Postgres is killed, emptied, restored, or not ours.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ashlar_server::catalog::events::{self, NewEvent};
@@ -112,6 +113,13 @@ fn url(database: &Database) -> Source {
     ))
 }
 
+fn kill(server: &Server) {
+    let file = server.running.cluster().data().join("postmaster.pid");
+    let text = std::fs::read_to_string(file).unwrap();
+    let pid = text.lines().next().unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
 #[tokio::test]
 async fn a_killed_postgres_is_away_and_what_was_there_is_there_again() {
     let server = Server::start();
@@ -119,10 +127,8 @@ async fn a_killed_postgres_is_away_and_what_was_there_is_there_again() {
     // Its database does not exist yet.
     assert_eq!(kept.reconciled().await, EMPTY);
     assert_eq!(kept.append().await, 1);
-    let pid = std::fs::read_to_string(server.running.cluster().data().join("postmaster.pid")).unwrap();
-    let pid = Pid::from_raw(pid.lines().next().unwrap().trim().parse().unwrap()).unwrap();
     let mut away = kept.catalog.state();
-    kill_process(pid, Signal::KILL).unwrap();
+    kill(&server);
     within(away.wait_for(|state| matches!(state, CatalogState::Away { .. })))
         .await
         .unwrap();
@@ -297,4 +303,35 @@ async fn what_the_reconciliation_refuses_is_not_ready() {
         |state: &CatalogState| matches!(state, CatalogState::Away { why, .. } if why.contains("else's"));
     within(state.wait_for(refused)).await.unwrap();
     refusing.abort();
+}
+
+#[tokio::test]
+async fn a_reconciliation_that_postgres_left_alone_is_begun_again() {
+    let server = Server::start();
+    let (catalog, keeper) = Catalog::open(Source::Private(server.sockets().to_owned())).unwrap();
+    let (begun, mut told) = mpsc::unbounded_channel();
+    let calls = AtomicU32::new(0);
+    let keeper = tokio::spawn(keeper.run(move |_catalog, _found| {
+        let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+        let begun = begun.clone();
+        async move {
+            begun.send(())?;
+            if first {
+                // A query whose answer never comes.
+                std::future::pending::<()>().await;
+            }
+            Ok(Identity {
+                appliance: APPLIANCE,
+                epoch: 1,
+            })
+        }
+    }));
+    within(told.recv()).await.unwrap();
+    assert_eq!(*catalog.state().borrow(), CatalogState::Restoring);
+    kill(&server);
+    let mut state = catalog.state();
+    within(state.wait_for(|state| *state == CatalogState::Ready))
+        .await
+        .unwrap();
+    keeper.abort();
 }
