@@ -12,10 +12,11 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
@@ -30,6 +31,8 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 const LOOK: Duration = Duration::from_secs(1);
 /// How long an answer to that may take.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long it may take to connect, and to make the database.
+const SESSION: Duration = Duration::from_secs(30);
 /// How long migrations may take.
 const MIGRATION: Duration = Duration::from_secs(600);
 /// Pause before the next try, doubled with each failure in a row up to the last.
@@ -42,7 +45,8 @@ const NO_SUCH_TABLE: &str = "42P01";
 pub struct Found {
     /// None: it is empty.
     pub identity: Option<Identity>,
-    /// It is as this process left it: only away for a while. What was begun meanwhile may be unfinished.
+    /// It is as this process left it: only away for a while. What was begun meanwhile may be unfinished. Where it is
+    /// not, and the epoch is the engine's own of this start, a dump of this life was restored.
     pub continued: bool,
 }
 
@@ -62,34 +66,28 @@ pub struct Keeper {
 
 impl Keeper {
     /// Keeps the catalog until it is dropped. `reconcile` is called each time that the catalog was reached, with a
-    /// handle that works before everybody else's does. It may run again after it was interrupted.
+    /// handle that works before everybody else's does. It is dropped where Postgres goes away, and runs again.
     pub async fn run<R, F>(mut self, reconcile: R)
     where
         R: Fn(Catalog, Found) -> F + Send + Sync,
         F: Future<Output = Reconciled> + Send,
     {
         let mut pause = FIRST_PAUSE;
+        let mut since = OffsetDateTime::now_utc();
         loop {
             let mut was_ready = false;
             let Err(error) = self.session(&reconcile, &mut was_ready).await;
             if was_ready {
                 pause = FIRST_PAUSE;
+                since = OffsetDateTime::now_utc();
             }
-            self.away(error.to_string());
+            let why = error.to_string();
+            tracing::warn!(why, "the catalog is away");
+            let away = CatalogState::Away { why, since };
+            self.catalog.shared.state.send_replace(away);
             sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
-    }
-
-    fn away(&self, why: String) {
-        tracing::warn!(why, "the catalog is away");
-        self.catalog.shared.state.send_modify(|state| {
-            let since = match state {
-                CatalogState::Away { since, .. } => *since,
-                _ => OffsetDateTime::now_utc(),
-            };
-            *state = CatalogState::Away { why, since };
-        });
     }
 
     /// From one connection to its end.
@@ -98,22 +96,26 @@ impl Keeper {
         R: Fn(Catalog, Found) -> F + Send + Sync,
         F: Future<Output = Reconciled> + Send,
     {
-        let mut conn = connect::session(&self.source, &self.options).await?;
+        let session = timeout(SESSION, connect::session(&self.source, &self.options)).await;
+        let mut conn = session.map_err(no_answer)??;
         loop {
             let found = self.find(&mut conn).await?;
             tracing::info!(?found, "the catalog is there");
             self.catalog.shared.state.send_replace(CatalogState::Restoring);
-            let reconciled = reconcile(self.catalog.before_ready(), found).await;
+            let reconciled = tokio::select! {
+                reconciled = reconcile(self.catalog.before_ready(), found) => reconciled,
+                why = no_longer_answers(&mut conn) => return Err(why),
+            };
             let identity = reconciled.map_err(|why| CatalogError::Unusable(why.to_string()))?;
             let incarnation = self.incarnation;
-            identity::write(
+            let written = identity::write(
                 &mut conn,
                 Written {
                     identity,
                     incarnation,
                 },
-            )
-            .await?;
+            );
+            timeout(ANSWER, written).await.map_err(no_answer)??;
             self.catalog.shared.state.send_replace(CatalogState::Ready);
             *was_ready = true;
             while self.is_as_left(&mut conn).await? {
@@ -123,6 +125,7 @@ impl Keeper {
                 }
             }
             tracing::warn!("the catalog is not as it was left");
+            self.catalog.shared.state.send_replace(CatalogState::Restoring);
         }
     }
 
@@ -131,7 +134,8 @@ impl Keeper {
         let migrated = timeout(MIGRATION, migrate(conn)).await;
         migrated.map_err(|_late| CatalogError::Unavailable("migrations took too long".into()))??;
         let continued = self.is_as_left(conn).await?;
-        let written = identity::read(conn).await.map_err(|error| match has_code(&error, NO_SUCH_TABLE) {
+        let read = timeout(ANSWER, identity::read(conn)).await.map_err(no_answer)?;
+        let written = read.map_err(|error| match has_code(&error, NO_SUCH_TABLE) {
             true => CatalogError::Unusable(
                 "some of its tables are gone, and its list of migrations is not: drop the schema, to have all made anew"
                     .into(),
@@ -149,7 +153,7 @@ impl Keeper {
 
     async fn is_as_left(&mut self, conn: &mut PgConnection) -> Result<bool, CatalogError> {
         let looked = timeout(ANSWER, look(conn)).await;
-        match looked.map_err(|_late| CatalogError::Unavailable("Postgres does not answer".into()))? {
+        match looked.map_err(no_answer)? {
             Ok(Some((incarnation, events))) => {
                 let same = incarnation == self.incarnation && events >= self.events;
                 if same {
@@ -160,6 +164,22 @@ impl Keeper {
             Ok(None) => Ok(false),
             Err(error) if has_code(&error, NO_SUCH_TABLE) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn no_answer(_late: Elapsed) -> CatalogError {
+    CatalogError::Unavailable("Postgres does not answer".into())
+}
+
+/// Waits until it does not.
+async fn no_longer_answers(conn: &mut PgConnection) -> CatalogError {
+    loop {
+        sleep(LOOK).await;
+        match timeout(ANSWER, conn.ping()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error.into(),
+            Err(late) => return no_answer(late),
         }
     }
 }

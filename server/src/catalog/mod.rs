@@ -8,11 +8,28 @@
 //! that the catalog is [`CatalogError::Unavailable`]. Row locks are taken before the lock of the event counter: within a
 //! transaction, [`events::append`] comes last.
 
+pub mod api_tokens;
+pub mod audit;
 pub mod connect;
+pub mod devices;
 pub mod error;
+pub mod events;
+pub mod exports;
+pub mod idempotency;
 pub mod identity;
+pub mod jobs;
 pub mod keeper;
+pub mod mirror;
+pub mod operations;
+pub mod page;
+pub mod raid_groups;
+pub mod refresh_tokens;
+pub mod sign_in_failures;
 pub mod text;
+pub mod users;
+pub mod volumes;
+pub mod webhook_deliveries;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -26,9 +43,13 @@ pub use connect::Source;
 pub use error::CatalogError;
 pub use identity::Identity;
 pub use keeper::{Found, Keeper, Reconciled};
+pub use mirror::Presence;
+pub use page::{After, Page, Part};
 
 /// Most rows that one call to a table's `prune` removes. Fewer were removed: there is no more to prune.
 pub const PRUNE_BATCH: u64 = 10_000;
+/// The same, for Postgres.
+const PRUNE_LIMIT: i64 = 10_000;
 
 /// How the catalog is.
 #[derive(Debug, Clone, PartialEq, Eq)]
