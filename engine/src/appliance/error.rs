@@ -36,6 +36,8 @@ pub enum VerbError {
     ApplianceMade(ApplianceId),
     #[error("no device is given")]
     NoDevices,
+    #[error("the device was in RAID group {0} of this appliance; add it with force to give its content up")]
+    DeviceWasMember(GroupId),
     #[error("there is no device {0}")]
     NoSuchDevice(DeviceId),
     #[error("the device belongs to no appliance")]

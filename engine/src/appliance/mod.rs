@@ -154,4 +154,8 @@ impl Appliance {
 }
 
 #[cfg(test)]
+mod exports_tests;
+#[cfg(test)]
+mod operation_tests;
+#[cfg(test)]
 mod tests;

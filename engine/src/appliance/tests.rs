@@ -12,18 +12,18 @@ use crate::raid::{GroupRecord, GroupState, Level};
 use crate::types::{ByteRange, DeviceId, DeviceNumber, EmulationType, GroupId, OperationId, VolumeId};
 use uuid::Uuid;
 
-const MIB: u64 = 1 << 20;
-const APPLIANCE: ApplianceId = ApplianceId(Uuid::from_u128(0xa));
-const GROUP: GroupId = GroupId(Uuid::from_u128(0x9000));
-const VOLUME: VolumeId = VolumeId(Uuid::from_u128(0xf000));
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const APPLIANCE: ApplianceId = ApplianceId(Uuid::from_u128(0xa));
+pub(super) const GROUP: GroupId = GroupId(Uuid::from_u128(0x9000));
+pub(super) const VOLUME: VolumeId = VolumeId(Uuid::from_u128(0xf000));
 
-struct Bench {
-    ids: IdSource,
-    devices: Vec<Arc<MemoryDevice>>,
+pub(super) struct Bench {
+    pub(super) ids: IdSource,
+    pub(super) devices: Vec<Arc<MemoryDevice>>,
 }
 
 impl Bench {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         let devices = (0..count).map(|_| MemoryDevice::new(32 << 20)).collect();
         Self {
             ids: IdSource::from_seed(5),
@@ -31,7 +31,7 @@ impl Bench {
         }
     }
 
-    fn device(&self, index: usize) -> Arc<dyn Device> {
+    pub(super) fn device(&self, index: usize) -> Arc<dyn Device> {
         Arc::clone(&self.devices[index]) as Arc<dyn Device>
     }
 
@@ -39,12 +39,12 @@ impl Bench {
         (0..self.devices.len()).map(|index| self.device(index)).collect()
     }
 
-    fn op(&self) -> OperationId {
+    pub(super) fn op(&self) -> OperationId {
         OperationId::random(&self.ids)
     }
 
     /// What is to be made of all devices, which get the identities of [`device_id`].
-    fn new_appliance(&self) -> NewAppliance {
+    pub(super) fn new_appliance(&self) -> NewAppliance {
         let device = |(index, device): (usize, Arc<dyn Device>)| NewDevice {
             id: Some(device_id(index)),
             ..NewDevice::new(device)
@@ -59,12 +59,12 @@ impl Bench {
         }
     }
 
-    async fn create_empty(&self) -> Appliance {
+    pub(super) async fn create_empty(&self) -> Appliance {
         let made = Appliance::create(self.op(), self.new_appliance(), self.ids.clone());
         made.await.unwrap()
     }
 
-    async fn create(&self, level: Level, members: usize) -> Appliance {
+    pub(super) async fn create(&self, level: Level, members: usize) -> Appliance {
         let appliance = self.create_empty().await;
         let request = group(level, members);
         appliance.create_group(self.op(), &request).await.unwrap();
@@ -73,22 +73,22 @@ impl Bench {
         appliance
     }
 
-    async fn open(&self, present: &[usize]) -> Appliance {
+    pub(super) async fn open(&self, present: &[usize]) -> Appliance {
         self.open_with(present, &OpenOptions::default()).await
     }
 
-    async fn open_with(&self, present: &[usize], options: &OpenOptions) -> Appliance {
+    pub(super) async fn open_with(&self, present: &[usize], options: &OpenOptions) -> Appliance {
         let devices = present.iter().map(|&index| self.device(index)).collect();
         Appliance::open(devices, options, self.ids.clone()).await.unwrap()
     }
 }
 
-fn device_id(index: usize) -> DeviceId {
+pub(super) fn device_id(index: usize) -> DeviceId {
     DeviceId(Uuid::from_u128(0xd000 + index as u128))
 }
 
 /// Makes the group that [`volume`] uses.
-fn group(level: Level, members: usize) -> NewGroupRequest {
+pub(super) fn group(level: Level, members: usize) -> NewGroupRequest {
     NewGroupRequest {
         id: Some(GROUP),
         number: None,
@@ -101,7 +101,7 @@ fn group(level: Level, members: usize) -> NewGroupRequest {
 }
 
 /// The first one has the identity [`VOLUME`].
-fn volume(name: &str, capacity: u64) -> NewVolume {
+pub(super) fn volume(name: &str, capacity: u64) -> NewVolume {
     NewVolume {
         id: (name == "vol0").then_some(VOLUME),
         number: None,
@@ -116,7 +116,7 @@ fn volume(name: &str, capacity: u64) -> NewVolume {
 }
 
 /// Runs a test as the data thread would.
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -125,14 +125,20 @@ fn run(test: impl Future<Output = ()>) {
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
-async fn write(appliance: &Appliance, number: u32, at: u64, fill: u8, len: usize) -> Result<(), IoError> {
+pub(super) async fn write(
+    appliance: &Appliance,
+    number: u32,
+    at: u64,
+    fill: u8,
+    len: usize,
+) -> Result<(), IoError> {
     let volume = appliance.volume(VolumeNumber(number)).unwrap();
     volume
         .write(at, IoBuf::from_slice(&vec![fill; len]).into_slice(), false)
         .await
 }
 
-async fn flush(appliance: &Appliance, number: u32) {
+pub(super) async fn flush(appliance: &Appliance, number: u32) {
     appliance
         .volume(VolumeNumber(number))
         .unwrap()
@@ -141,7 +147,7 @@ async fn flush(appliance: &Appliance, number: u32) {
         .unwrap();
 }
 
-async fn read(appliance: &Appliance, number: u32, at: u64, len: usize) -> Vec<u8> {
+pub(super) async fn read(appliance: &Appliance, number: u32, at: u64, len: usize) -> Vec<u8> {
     let range = ByteRange::new(at, len as u64).unwrap();
     let segments = appliance
         .volume(VolumeNumber(number))
@@ -478,6 +484,16 @@ fn verbs_with_wrong_input_say_so_and_change_nothing() {
             appliance.delete_group(bench.op(), GROUP).await,
             Err(VerbError::GroupInUse { volumes: 1, .. })
         ));
+        assert_eq!(appliance.volume_statuses().await.len(), 1);
+        assert_eq!(appliance.group_statuses().await.len(), 1);
+    });
+}
+
+#[test]
+fn a_device_that_cannot_be_added_says_why_and_stays_what_it_is() {
+    run(async {
+        let bench = Bench::new(3);
+        let appliance = bench.create(Level::Raid1, 2).await;
         let small = MemoryDevice::new(1 << 20);
         let refused = appliance.add_device(bench.op(), NewDevice::new(small)).await;
         assert!(matches!(refused, Err(VerbError::DeviceTooSmall { .. })));
@@ -491,8 +507,7 @@ fn verbs_with_wrong_input_say_so_and_change_nothing() {
         };
         let foreign = Appliance::create(bench.op(), other, bench.ids.clone()).await;
         assert!(matches!(foreign, Err(VerbError::ForeignAppliance(_))));
-        assert_eq!(appliance.volume_statuses().await.len(), 1);
-        assert_eq!(appliance.group_statuses().await.len(), 1);
+        assert_eq!(appliance.devices().await.len(), 3);
     });
 }
 
