@@ -154,6 +154,10 @@ impl Appliance {
 }
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod device_tests;
+#[cfg(test)]
 mod exports_tests;
 #[cfg(test)]
 mod operation_tests;

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
-use super::records::{ApplianceSettings, GroupSlices, Record};
+use super::records::ApplianceSettings;
 use super::*;
 use crate::device::Device;
 use crate::device::memory::MemoryDevice;
 use crate::io::target::{Target as _, ZeroOptions};
 use crate::io::{IoBuf, IoError, copy_segments};
-use crate::logical_device::{SliceLength, Slices};
+use crate::logical_device::SliceLength;
 use crate::map::{Layout, Placement};
-use crate::raid::{GroupRecord, GroupState, Level};
+use crate::raid::{GroupState, Level};
 use crate::types::{ByteRange, DeviceId, DeviceNumber, EmulationType, GroupId, OperationId, VolumeId};
 use uuid::Uuid;
 
@@ -206,68 +206,6 @@ fn one_of_two_devices_waits_until_the_other_comes_or_the_user_forces_it() {
         drop(forced);
         let both = bench.open(&[0, 1]).await;
         assert_eq!(read(&both, 0, 0, 4096).await, vec![2; 4096]);
-    });
-}
-
-#[test]
-fn damaged_metadata_that_nobody_else_has_keeps_the_groups_waiting_until_the_user_forces_them() {
-    run(async {
-        let bench = Bench::new(1);
-        let appliance = bench.create(Level::Raid0, 1).await;
-        write(&appliance, 0, 0, 1, 4096).await.unwrap();
-        flush(&appliance, 0).await;
-        for name in ["vol1", "vol2", "vol3"] {
-            appliance
-                .create_volume(bench.op(), &volume(name, MIB))
-                .await
-                .unwrap();
-        }
-        drop(appliance);
-        let metadata = examine(bench.device(0))
-            .await
-            .unwrap()
-            .unwrap()
-            .superblock
-            .layout
-            .metadata;
-        let start = usize::try_from(metadata.start()).unwrap();
-        let last = (start..start + (1 << 20))
-            .step_by(4096)
-            .rfind(|&at| bench.devices[0].content(at, 8) == b"ASHLRmet")
-            .unwrap();
-        bench.devices[0].scribble(last - 4096 + 30, &[0xff; 8]);
-        assert!(
-            examine(bench.device(0))
-                .await
-                .unwrap()
-                .unwrap()
-                .metadata_is_damaged
-        );
-
-        let waiting = bench.open(&[0]).await;
-        assert!(waiting.volume(VolumeNumber(0)).is_none());
-        let why = waiting.group_statuses().await.remove(0).waiting.unwrap().why;
-        assert_eq!(why, "the newest metadata is damaged on the devices that are here");
-        drop(waiting);
-        let forced = bench
-            .open_with(
-                &[0],
-                &OpenOptions {
-                    force: true,
-                    ..OpenOptions::default()
-                },
-            )
-            .await;
-        assert_eq!(read(&forced, 0, 0, 4096).await, vec![1; 4096]);
-        let names: Vec<String> = forced
-            .volume_statuses()
-            .await
-            .into_iter()
-            .map(|it| it.record.name)
-            .collect();
-        assert_eq!(names, ["vol0", "vol1"]);
-        drop(forced);
-        assert!(bench.open(&[0]).await.volume(VolumeNumber(1)).is_some());
     });
 }
 
@@ -490,28 +428,6 @@ fn verbs_with_wrong_input_say_so_and_change_nothing() {
 }
 
 #[test]
-fn a_device_that_cannot_be_added_says_why_and_stays_what_it_is() {
-    run(async {
-        let bench = Bench::new(3);
-        let appliance = bench.create(Level::Raid1, 2).await;
-        let small = MemoryDevice::new(1 << 20);
-        let refused = appliance.add_device(bench.op(), NewDevice::new(small)).await;
-        assert!(matches!(refused, Err(VerbError::DeviceTooSmall { .. })));
-        let known = appliance
-            .add_device(bench.op(), NewDevice::new(bench.device(2)))
-            .await;
-        assert!(matches!(known, Err(VerbError::DeviceKnown(DeviceNumber(2)))));
-        let other = NewAppliance {
-            id: ApplianceId(Uuid::from_u128(0xb)),
-            ..bench.new_appliance()
-        };
-        let foreign = Appliance::create(bench.op(), other, bench.ids.clone()).await;
-        assert!(matches!(foreign, Err(VerbError::ForeignAppliance(_))));
-        assert_eq!(appliance.devices().await.len(), 3);
-    });
-}
-
-#[test]
 fn a_replaced_member_gets_everything_and_serves_alone_afterwards() {
     run(async {
         let bench = Bench::new(3);
@@ -535,107 +451,6 @@ fn a_replaced_member_gets_everything_and_serves_alone_afterwards() {
             appliance.volume(VolumeNumber(0)).is_none()
                 || !read(&appliance, 0, 1 << 20, 512).await.is_empty()
         );
-    });
-}
-
-/// What stands in the metadata of an appliance with one mirrored and one plain group, changed by `records`, which get the
-/// mirrored group's record; then the appliance is started again.
-async fn reopened_with(records: impl FnOnce(GroupRecord) -> Vec<Record>) -> Appliance {
-    let bench = Bench::new(3);
-    let appliance = bench.create(Level::Raid1, 2).await;
-    let plain = NewGroupRequest {
-        id: None,
-        members: vec![device_id(2)],
-        ..group(Level::Raid0, 1)
-    };
-    appliance.create_group(bench.op(), &plain).await.unwrap();
-    let record = appliance.group(GroupNumber(0)).unwrap().record();
-    appliance.ledger.store.commit(records(record)).await.unwrap();
-    drop(appliance);
-    bench.open(&[0, 1, 2]).await
-}
-
-#[test]
-fn a_group_whose_stored_record_is_unsound_waits_and_the_others_serve() {
-    let unsound: [fn(&mut GroupRecord); 16] = [
-        |record| record.layout.members = 0,
-        |record| record.layout.members = 3,
-        |record| record.members.clear(),
-        |record| record.members[1] = record.members[0],
-        |record| record.layout.unit = 0,
-        |record| record.layout.member_len = u64::MAX,
-        |record| record.layout.member_len = 0,
-        |record| record.granule = 0,
-        |record| record.granule = 512,
-        |record| record.region = 0,
-        |record| record.region = 4096,
-        |record| record.slice = 0,
-        |record| record.membership.generation = u64::MAX,
-        |record| record.members[0].log = ByteRange::between(0, 64),
-        |record| record.members[0].data_start = u64::MAX,
-        |record| record.members[1].data_start = 20 << 20,
-    ];
-    for (number, change) in unsound.into_iter().enumerate() {
-        run(async {
-            let appliance = reopened_with(|mut record| {
-                change(&mut record);
-                vec![Record::Group(record)]
-            })
-            .await;
-            assert!(appliance.group(GroupNumber(0)).is_none(), "change {number}");
-            assert!(appliance.group_statuses().await[0].waiting.is_some());
-            assert!(appliance.group(GroupNumber(1)).is_some(), "change {number}");
-        });
-    }
-}
-
-#[test]
-fn a_volume_mapped_beyond_its_group_does_not_serve() {
-    run(async {
-        let appliance = reopened_with(|record| {
-            let beyond = crate::map::Run {
-                volume_start: 6 << 20,
-                len: 1 << 20,
-                group: record.number,
-                group_start: record.layout.capacity(),
-            };
-            vec![Record::AddRuns {
-                volume: VolumeNumber(0),
-                runs: vec![beyond],
-            }]
-        })
-        .await;
-        assert!(appliance.volume(VolumeNumber(0)).is_none());
-    });
-}
-
-#[test]
-fn slices_that_a_group_does_not_have_are_neither_cleared_nor_given_out() {
-    run(async {
-        let beyond = GroupSlices {
-            group: GroupNumber(0),
-            slices: Slices { first: 100, count: 5 },
-        };
-        let appliance = reopened_with(|_| {
-            vec![
-                Record::ToClear(beyond),
-                Record::AddSlices {
-                    volume: VolumeNumber(0),
-                    slices: vec![beyond],
-                },
-            ]
-        })
-        .await;
-        assert!(
-            appliance
-                .create_volume(OperationId(Uuid::max()), &volume("more", 2 * MIB))
-                .await
-                .is_err()
-        );
-        appliance
-            .delete_volume(OperationId(Uuid::nil()), VOLUME)
-            .await
-            .unwrap();
     });
 }
 
