@@ -1,9 +1,11 @@
 use super::records::{GroupSlices, Record};
 use super::tests::{Bench, MIB, VOLUME, device_id, flush, group, read, run, volume, write};
 use super::*;
+use crate::export::Polling;
+use crate::export::access::Protection;
 use crate::logical_device::Slices;
 use crate::raid::{GroupRecord, Level};
-use crate::types::{ByteRange, OperationId};
+use crate::types::{ByteRange, ExportId, OperationId};
 use uuid::Uuid;
 
 #[test]
@@ -136,6 +138,32 @@ fn a_volume_mapped_beyond_its_group_does_not_serve() {
         })
         .await;
         assert!(appliance.volume(VolumeNumber(0)).is_none());
+    });
+}
+
+#[test]
+fn stored_exports_that_contradict_each_other_and_a_worn_out_epoch_do_not_hinder_a_start() {
+    run(async {
+        let export = |id, client: &str| {
+            Record::Export(ExportRecord {
+                id: ExportId(Uuid::from_u128(id)),
+                name: "e".into(),
+                volume: VOLUME,
+                read_only: false,
+                clients: vec![client.into()],
+                protection: Protection::Plain,
+                exclusive: false,
+                polling: Polling::Never,
+                enabled: true,
+            })
+        };
+        let appliance = reopened_with(|_| {
+            let exports = [export(1, "nobody"), export(2, "::1"), export(3, "::1")];
+            exports.into_iter().chain([Record::Epoch(u64::MAX)]).collect()
+        })
+        .await;
+        assert_eq!(appliance.registry().attached("e"), Some(0));
+        assert_eq!(appliance.epoch().await, u64::MAX);
     });
 }
 

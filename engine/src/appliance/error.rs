@@ -4,6 +4,7 @@ use crate::device::DeviceError;
 use crate::device::signature::Signature;
 use crate::device::superblock::SuperblockError;
 use crate::export::access::ClientRangeError;
+use crate::export::registry::RegistryError;
 use crate::io::IoError;
 use crate::logical_device::numbering::NumberingError;
 use crate::logical_device::slices::SliceLengthError;
@@ -89,6 +90,8 @@ pub enum VerbError {
     },
     #[error("there is no export {0}")]
     NoSuchExport(ExportId),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(transparent)]
     ClientRange(#[from] ClientRangeError),
     #[error(transparent)]
