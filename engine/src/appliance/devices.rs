@@ -112,6 +112,9 @@ pub(super) async fn check_unmade(
     if found.appliance != id {
         return Ok(());
     }
+    if found.member.is_some() {
+        return Err(VerbError::ApplianceMade(id));
+    }
     let copies = [HolderCopy::read(handle, found.layout.metadata).await?];
     let Some(elected) = elect::elect(&copies, None) else {
         return Ok(());
@@ -153,6 +156,10 @@ pub(super) async fn label_new(
         Ok(Some(found)) if found.appliance == appliance => {
             if let Some(number) = known(found.device) {
                 return Err(VerbError::DeviceKnown(number));
+            }
+            // Nothing that was cut off on its way in has such a label, and what it holds may be somebody's.
+            if let Some(label) = found.member.filter(|_| !new.force) {
+                return Err(VerbError::DeviceWasMember(label.group));
             }
         }
         Ok(Some(found)) if !new.force => return Err(VerbError::ForeignAppliance(found.appliance)),

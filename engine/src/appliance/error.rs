@@ -4,6 +4,7 @@ use crate::device::DeviceError;
 use crate::device::signature::Signature;
 use crate::device::superblock::SuperblockError;
 use crate::export::access::ClientRangeError;
+use crate::export::registry::RegistryError;
 use crate::io::IoError;
 use crate::logical_device::numbering::NumberingError;
 use crate::logical_device::slices::SliceLengthError;
@@ -36,6 +37,8 @@ pub enum VerbError {
     ApplianceMade(ApplianceId),
     #[error("no device is given")]
     NoDevices,
+    #[error("the device was in RAID group {0} of this appliance; add it with force to give its content up")]
+    DeviceWasMember(GroupId),
     #[error("there is no device {0}")]
     NoSuchDevice(DeviceId),
     #[error("the device belongs to no appliance")]
@@ -87,6 +90,8 @@ pub enum VerbError {
     },
     #[error("there is no export {0}")]
     NoSuchExport(ExportId),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error(transparent)]
     ClientRange(#[from] ClientRangeError),
     #[error(transparent)]

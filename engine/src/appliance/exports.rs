@@ -220,10 +220,7 @@ impl Appliance {
             exclusive: record.exclusive,
             polling: record.polling,
         };
-        self.registry
-            .add(export)
-            .expect("names are checked when an export is made, and it is not offered yet");
-        Ok(())
+        Ok(self.registry.add(export)?)
     }
 
     /// Ends all connections, after their running requests.

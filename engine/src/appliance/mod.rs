@@ -154,4 +154,12 @@ impl Appliance {
 }
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod device_tests;
+#[cfg(test)]
+mod exports_tests;
+#[cfg(test)]
+mod operation_tests;
+#[cfg(test)]
 mod tests;

@@ -177,6 +177,7 @@ impl Appliance {
         let found = own_devices(&store, id, found).await?;
         let starts = decide(&store, &found, &elected, options, &ids).await;
         let epoch = store.read(|truth| truth.epoch).await;
+        let next_epoch = epoch.saturating_add(1);
         if options.look_only {
             let waiting = starts
                 .into_iter()
@@ -193,12 +194,12 @@ impl Appliance {
         let may_write = elected.quorum || forced || (is_whole && every_group_starts);
         let taken = if may_write {
             let holders = choose_holders(found.clone(), &elected.named);
-            take(&store, holders, forced, epoch + 1).await
+            take(&store, holders, forced, next_epoch).await
         } else {
             Err(StoreError::NotTaken)
         };
         let (starts, epoch) = match taken {
-            Ok(()) => (starts, epoch + 1),
+            Ok(()) => (starts, next_epoch),
             Err(error) => {
                 tracing::warn!(%error, "the appliance waits for more of its devices");
                 (all_wait(starts, &elected.missing), epoch)
