@@ -11,6 +11,8 @@ mod decode;
 pub mod incoming;
 mod problem;
 mod routes;
+mod appliance;
+mod objects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

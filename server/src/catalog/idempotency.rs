@@ -128,6 +128,14 @@ pub async fn store_answer_of_operation(
     Ok(())
 }
 
+/// Frees the key of an operation that failed.
+pub async fn release_of_operation(conn: &mut PgConnection, operation: Uuid) -> Result<(), CatalogError> {
+    sqlx::query!("delete from idempotency_keys where operation = $1 and status is null", operation)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Gives a key free that has no answer.
 ///
 /// # Errors

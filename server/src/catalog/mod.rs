@@ -70,6 +70,8 @@ struct Shared {
     pool: PgPool,
     state: watch::Sender<CatalogState>,
     suspected: Notify,
+    /// Counts the changes that may have brought events.
+    changes: watch::Sender<u64>,
 }
 
 /// The catalog, for everybody who uses it.
@@ -92,6 +94,7 @@ impl Catalog {
                 pool: connect::pool(&options),
                 state: watch::Sender::new(CatalogState::Starting),
                 suspected: Notify::new(),
+                changes: watch::Sender::new(0),
             }),
             before_ready: false,
         };
@@ -155,6 +158,16 @@ impl Catalog {
     /// Says that a query failed: the keeper looks at once.
     pub fn suspect(&self) {
         self.shared.suspected.notify_one();
+    }
+
+    /// Says that a change was committed: whoever follows the events looks.
+    pub fn changed(&self) {
+        self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Each change that this process committed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// Ends every connection but the keeper's.

@@ -58,6 +58,24 @@ macro_rules! operations {
     };
 }
 
+/// The newest operation of this kind that makes, or made, this object.
+pub async fn creating(
+    conn: &mut PgConnection,
+    kind: &str,
+    object_kind: &str,
+    object_id: Uuid,
+) -> Result<Option<Operation>, CatalogError> {
+    let row = operations!(
+        "select",
+        "from operations where object_id = $1 and kind = $2 and object_kind = $3 and state in ('running', 'done') \
+         order by created_at desc limit 1",
+        object_id,
+        kind,
+        object_kind,
+    );
+    Ok(row.fetch_optional(conn).await?)
+}
+
 /// # Errors
 /// [`CatalogError::Constraint`] `operations_pkey` where there is one with this id.
 pub async fn begin(conn: &mut PgConnection, new: &NewOperation<'_>) -> Result<(), CatalogError> {
