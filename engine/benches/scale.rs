@@ -65,6 +65,7 @@ async fn make(folder: &Path, at_first: u64) {
     let ids = IdSource::from_system();
     let operation = || OperationId::random(&ids);
     let new = NewAppliance {
+        registry: Default::default(),
         id: ApplianceId::random(&ids),
         settings: ApplianceSettings {
             smallest_volume: 0,

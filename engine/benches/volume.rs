@@ -97,6 +97,7 @@ async fn a_volume(level: Level, members: u32) -> Arc<Volume> {
     let ids = IdSource::from_seed(1);
     let operation = || OperationId::random(&ids);
     let new = NewAppliance {
+        registry: Default::default(),
         id: ApplianceId::random(&ids),
         settings: ApplianceSettings {
             smallest_volume: 0,

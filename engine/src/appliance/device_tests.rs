@@ -266,6 +266,7 @@ fn a_device_that_cannot_be_added_says_why_and_stays_what_it_is() {
             .await;
         assert!(matches!(known, Err(VerbError::DeviceKnown(DeviceNumber(2)))));
         let other = NewAppliance {
+            registry: Default::default(),
             id: ApplianceId(Uuid::from_u128(0xb)),
             ..bench.new_appliance()
         };

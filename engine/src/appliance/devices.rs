@@ -311,6 +311,13 @@ impl Appliance {
         self.ledger.present().insert(handle.id(), present);
     }
 
+    /// The open device behind a handle that is out of service: it can be returned as it is where it answers again, and
+    /// cannot be opened a second time.
+    pub fn held_device(&self, id: DeviceId) -> Option<Arc<dyn Device>> {
+        let handle = self.ledger.device(id)?;
+        handle.failure().is_some().then(|| handle.device())
+    }
+
     /// Takes a device of this appliance into service again that was absent or had failed: its group begins to copy to
     /// it what it missed. The device must have been opened anew.
     pub async fn return_device(

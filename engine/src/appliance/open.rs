@@ -23,6 +23,7 @@ use super::watch::Watch;
 use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, SuperblockError};
 use crate::device::{Device, DeviceHandle};
+use crate::export::Registry;
 use crate::logical_device::SliceLength;
 use crate::map::VolumeMap;
 use crate::metadata::{HolderCopy, Store, StoreError, elect};
@@ -32,9 +33,10 @@ use crate::raid::{Group, GroupRecord, MemberStatus};
 use crate::types::{
     ApplianceId, ByteRange, DeviceId, DeviceNumber, GroupId, GroupNumber, IdSource, OperationId,
 };
+use crate::volume::Volume;
 
 /// What the user says at a start.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct OpenOptions {
     /// Start groups although members are absent that may know better, or newer metadata is damaged: what only they know
     /// is given up.
@@ -43,6 +45,8 @@ pub struct OpenOptions {
     pub prefer: Option<DeviceId>,
     /// Start nothing and write nothing: only what the metadata says can be asked for.
     pub look_only: bool,
+    /// Where exports are offered.
+    pub registry: Arc<Registry<Volume>>,
 }
 
 /// Why an appliance could not be opened.
@@ -74,6 +78,8 @@ pub struct NewAppliance {
     pub settings: ApplianceSettings,
     /// At least one.
     pub devices: Vec<NewDevice>,
+    /// Where exports are offered.
+    pub registry: Arc<Registry<Volume>>,
 }
 
 impl Appliance {
@@ -85,6 +91,7 @@ impl Appliance {
             id,
             settings,
             devices,
+            registry,
         } = new;
         check_name(&settings.name)?;
         check_new_devices(&devices)?;
@@ -116,7 +123,7 @@ impl Appliance {
             .map(|present| (Arc::clone(&present.handle), present.superblock.layout.metadata));
         let store = Store::<Truth>::create(areas.collect(), ids.clone()).await?;
         store.commit(records).await?;
-        let appliance = Self::assemble(id, ids, store, labelled, 1);
+        let appliance = Self::assemble(id, ids, store, (labelled, registry), 1);
         appliance.watch.begin().await;
         Ok(appliance)
     }
@@ -125,7 +132,7 @@ impl Appliance {
         id: ApplianceId,
         ids: IdSource,
         store: Store<Truth>,
-        found: Vec<Present>,
+        (found, registry): (Vec<Present>, Arc<Registry<Volume>>),
         epoch: u64,
     ) -> Self {
         let present = found.into_iter().map(|present| (present.handle.id(), present));
@@ -143,7 +150,7 @@ impl Appliance {
             ledger,
             groups,
             volumes,
-            registry: Arc::default(),
+            registry,
             working: RefCell::default(),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -178,12 +185,13 @@ impl Appliance {
         let starts = decide(&store, &found, &elected, options, &ids).await;
         let epoch = store.read(|truth| truth.epoch).await;
         let next_epoch = epoch.saturating_add(1);
+        let registry = Arc::clone(&options.registry);
         if options.look_only {
             let waiting = starts
                 .into_iter()
                 .filter(|(_, start)| matches!(start, Start::Wait(_)))
                 .collect();
-            let appliance = Self::assemble(id, ids, store, found, epoch);
+            let appliance = Self::assemble(id, ids, store, (found, registry), epoch);
             appliance.hold_back_all(waiting);
             return Ok(appliance);
         }
@@ -205,7 +213,7 @@ impl Appliance {
                 (all_wait(starts, &elected.missing), epoch)
             }
         };
-        let appliance = Self::assemble(id, ids, store, found, epoch);
+        let appliance = Self::assemble(id, ids, store, (found, registry), epoch);
         appliance.begin(starts).await
     }
 

@@ -41,6 +41,8 @@ pub struct VolumeMade {
     pub id: VolumeId,
     /// What hosts can reach now and could not before: in order, ranges that touch are one.
     pub mapped: Vec<ByteRange>,
+    /// Placements, by their place in the request, of which a part lies in an earlier one's rounding.
+    pub trimmed: Vec<u32>,
 }
 
 /// An export that was made.

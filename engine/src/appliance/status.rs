@@ -7,6 +7,7 @@ use super::start::WaitingGroup;
 use super::watch::serves;
 use super::{Appliance, GroupSlot};
 use crate::logical_device::{Allocator, SliceState, Slices};
+use crate::map::Run;
 use crate::raid::membership::Serving;
 use crate::raid::{GroupRecord, GroupState, MemberStatus};
 use crate::types::{DeviceId, GroupId, GroupNumber, VolumeId};
@@ -60,6 +61,8 @@ pub struct VolumeStatus {
     /// All its groups serve.
     pub serving: bool,
     pub runs: usize,
+    /// Bytes that are mapped, up to the capacity.
+    pub mapped: u64,
 }
 
 impl Appliance {
@@ -171,6 +174,16 @@ impl Appliance {
         looked.await
     }
 
+    /// How many groups there are.
+    pub async fn group_count(&self) -> usize {
+        self.ledger.store.read(|truth| truth.groups.len()).await
+    }
+
+    /// How many volumes there are.
+    pub async fn volume_count(&self) -> usize {
+        self.ledger.store.read(|truth| truth.volumes.len()).await
+    }
+
     /// One volume.
     pub async fn find_volume(&self, id: VolumeId) -> Option<VolumeStatus> {
         let looked = self.ledger.store.read(|truth| {
@@ -185,6 +198,7 @@ impl Appliance {
             record: record.clone(),
             serving: self.volume(record.number).is_some_and(|volume| serves(&volume)),
             runs: runs.len(),
+            mapped: runs.iter().map(|run| visible_bytes(record, run)).sum(),
         }
     }
 
@@ -193,6 +207,12 @@ impl Appliance {
         let volumes = self.volumes.borrow();
         volumes.values().find(|volume| volume.id() == id).cloned()
     }
+}
+
+/// What hosts can reach of a run: the last one may go beyond the capacity.
+fn visible_bytes(record: &VolumeRecord, run: &Run) -> u64 {
+    let range = run.volume_range();
+    range.end().min(record.capacity).saturating_sub(range.start())
 }
 
 fn free_runs(allocator: &Allocator) -> Vec<Slices> {

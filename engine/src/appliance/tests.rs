@@ -50,6 +50,7 @@ impl Bench {
             ..NewDevice::new(device)
         };
         NewAppliance {
+            registry: Default::default(),
             id: APPLIANCE,
             settings: ApplianceSettings {
                 smallest_volume: 0,

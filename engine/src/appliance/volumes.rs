@@ -156,6 +156,7 @@ impl Appliance {
             number,
             id: record.id,
             mapped: planned.mapped.iter().collect(),
+            trimmed: planned.trimmed().collect(),
         };
         records.push(answered(operation, &made));
         if let Err(error) = self.ledger.store.commit(records).await {

@@ -44,6 +44,11 @@ impl DeviceHandle {
         self.id
     }
 
+    /// What it leads to, for who begins anew with it under another handle.
+    pub fn device(&self) -> Arc<dyn Device> {
+        Arc::clone(&self.device)
+    }
+
     pub fn info(&self) -> DeviceInfo {
         self.device.info()
     }

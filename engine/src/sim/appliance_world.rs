@@ -207,6 +207,7 @@ impl World for ApplianceWorld {
             ..NewDevice::new(device)
         };
         let new = NewAppliance {
+            registry: Default::default(),
             id: ApplianceId::random(&ids),
             settings: ApplianceSettings {
                 smallest_volume: 0,

@@ -137,6 +137,7 @@ impl Create {
             ..NewDevice::new(device)
         };
         let new = NewAppliance {
+            registry: Default::default(),
             id: ApplianceId::random(&ids),
             settings: ApplianceSettings {
                 smallest_volume: 0,

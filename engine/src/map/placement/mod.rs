@@ -102,6 +102,16 @@ pub struct Planned {
     pub mapped: RangeSet,
 }
 
+impl Planned {
+    /// Placements, by their place in the request, of which a part lies in an earlier one's rounding.
+    pub fn trimmed(&self) -> impl Iterator<Item = u32> {
+        let numbered = (0..).zip(&self.placed);
+        numbered
+            .filter(|(_, placed)| placed.trimmed)
+            .map(|(index, _)| index)
+    }
+}
+
 /// Why a request cannot be met. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlacementError {
