@@ -190,6 +190,23 @@ impl Appliance {
         }
     }
 
+    /// Disables every export.
+    pub(super) async fn disable_exports(&self) -> Result<(), VerbError> {
+        let enabled = self.ledger.store.read(|truth| {
+            let enabled = truth.exports.values().filter(|export| export.enabled);
+            let disabled = enabled.map(|export| ExportRecord {
+                enabled: false,
+                ..export.clone()
+            });
+            disabled.map(Record::Export).collect::<Vec<_>>()
+        });
+        let records = enabled.await;
+        if records.is_empty() {
+            return Ok(());
+        }
+        Ok(self.ledger.store.commit(records).await?)
+    }
+
     /// Offers every enabled export that can be offered and is not yet.
     pub(super) async fn offer_exports(&self) {
         let enabled = self.ledger.store.read(|truth| {

@@ -47,6 +47,8 @@ pub struct OpenOptions {
     pub look_only: bool,
     /// Where exports are offered.
     pub registry: Arc<Registry<Volume>>,
+    /// Disables every export, durably: who takes over an appliance's devices says himself what is offered.
+    pub exports_off: bool,
 }
 
 /// Why an appliance could not be opened.
@@ -214,6 +216,9 @@ impl Appliance {
             }
         };
         let appliance = Self::assemble(id, ids, store, (found, registry), epoch);
+        if options.exports_off {
+            appliance.disable_exports().await?;
+        }
         appliance.begin(starts).await
     }
 

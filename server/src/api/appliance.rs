@@ -46,8 +46,7 @@ async fn import(asked: Asked, incoming: Incoming<ImportAppliance>) -> Result<Ans
 }
 
 async fn rebuild(asked: Asked, _: Incoming<RebuildCatalog>) -> Result<Answer, Problem> {
-    let rebuilt = asked.app.rebuild_catalog(&asked.caller).await?;
-    Ok(Answer::of::<RebuildCatalog>(&rebuilt))
+    asked.app.rebuild_catalog(&asked.caller).await
 }
 
 async fn document(_: Asked, _: Incoming<GetOpenApi>) -> Result<Response, Problem> {

@@ -37,7 +37,9 @@ pub async fn actor<O: Operation>(
         return Ok(nobody);
     };
     let given = given.to_str().unwrap_or_default();
-    let credential = given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let credential = given
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let Some((_, credential)) = credential else {
         return Err(not_signed_in("the credential is of another kind than Bearer"));
     };
@@ -54,8 +56,12 @@ fn maintenance(uid: u32) -> Option<Actor> {
     if uid != 0 && uid != rustix::process::geteuid().as_raw() {
         return None;
     }
-    let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-    Some(Actor::maintenance(known.map_or_else(|| uid.to_string(), |user| user.name)))
+    let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid))
+        .ok()
+        .flatten();
+    Some(Actor::maintenance(
+        known.map_or_else(|| uid.to_string(), |user| user.name),
+    ))
 }
 
 async fn by_token(app: &App, credential: &str, nobody: Actor) -> Result<Actor, Problem> {
@@ -79,14 +85,23 @@ async fn by_token(app: &App, credential: &str, nobody: Actor) -> Result<Actor, P
         user: Some(user.id),
         name: user.name,
         role: Some(crate::app::accounts::role(user.role)),
-        scopes: Some(token.scopes.iter().filter_map(|scope| scope.parse().ok()).collect()),
+        scopes: Some(
+            token
+                .scopes
+                .iter()
+                .filter_map(|scope| scope.parse().ok())
+                .collect(),
+        ),
         ..nobody
     })
 }
 
 async fn by_session(app: &App, credential: &str, nobody: Actor) -> Result<Actor, Problem> {
     let claims = app.sessions.check(credential)?;
-    let user = reading(&app.catalog, async |connection| users::get(connection, claims.sub).await).await?;
+    let user = reading(&app.catalog, async |connection| {
+        users::get(connection, claims.sub).await
+    })
+    .await?;
     let good = user.filter(|user| user.enabled && user.credential_generation == claims.generation);
     let user = good.ok_or_else(|| not_signed_in("the session was ended"))?;
     Ok(Actor {

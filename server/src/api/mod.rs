@@ -6,13 +6,13 @@
 //! Invariants: every operation of the contract is routed, exactly once, and nothing else below `/api/v1`. A handler runs
 //! to its end also where its client leaves: what it began in several steps is not cut off between them.
 
-mod authenticate;
-mod decode;
+pub mod appliance;
+pub mod authenticate;
+pub mod decode;
 pub mod incoming;
-mod problem;
-mod routes;
-mod appliance;
-mod objects;
+pub mod objects;
+pub mod problem;
+pub mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct Asked {
 }
 
 /// Collects routes and sees to it that none is missing.
-struct Routes {
+pub struct Routes {
     router: Router<Arc<App>>,
     routed: BTreeSet<&'static str>,
 }
@@ -61,7 +61,10 @@ impl Routes {
     }
 
     /// Routes an operation that answers JSON, or nothing.
-    fn on<O: Operation, F>(self, handler: impl Fn(Asked, Incoming<O>) -> F + Clone + Send + Sync + 'static) -> Self
+    fn on<O: Operation, F>(
+        self,
+        handler: impl Fn(Asked, Incoming<O>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Result<Answer, Problem>> + Send + 'static,
     {
@@ -87,22 +90,32 @@ impl Routes {
             ashlar_openapi::Method::Patch => MethodFilter::PATCH,
             ashlar_openapi::Method::Delete => MethodFilter::DELETE,
         };
-        let route = on(filter, async move |State(app): State<Arc<App>>, params: RawPathParams, request: Request| {
-            let path = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            // A task of its own: it runs to its end also where the client leaves.
-            let handled = tokio::spawn(handle::<O, F>(app, path, request, handler));
-            handled.await.unwrap_or_else(|error| {
-                tracing::error!(operation = O::ID, %error, "a handler panicked");
-                problem::respond(crate::app::internal())
-            })
-        });
+        let route = on(
+            filter,
+            async move |State(app): State<Arc<App>>, params: RawPathParams, request: Request| {
+                let path = params
+                    .iter()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect();
+                // A task of its own: it runs to its end also where the client leaves.
+                let handled = tokio::spawn(handle::<O, F>(app, path, request, handler));
+                handled.await.unwrap_or_else(|error| {
+                    tracing::error!(operation = O::ID, %error, "a handler panicked");
+                    problem::respond(crate::app::internal())
+                })
+            },
+        );
         self.router = self.router.route(&format!("{BASE}{}", O::PATH), route);
         self
     }
 
     fn finish(self) -> Router<Arc<App>> {
         for described in ashlar_openapi::operations::ALL {
-            assert!(self.routed.contains(described.id), "{} is not routed", described.id);
+            assert!(
+                self.routed.contains(described.id),
+                "{} is not routed",
+                described.id
+            );
         }
         self.router
     }
@@ -210,7 +223,12 @@ fn request_id(headers: &HeaderMap) -> String {
 /// What makes two requests the same.
 fn fingerprint<O: Operation>(path: &str, query: Option<&str>, body: &Bytes) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
-    for part in [O::ID.as_bytes(), path.as_bytes(), query.unwrap_or_default().as_bytes(), body] {
+    for part in [
+        O::ID.as_bytes(),
+        path.as_bytes(),
+        query.unwrap_or_default().as_bytes(),
+        body,
+    ] {
         context.update(&(part.len() as u64).to_le_bytes());
         context.update(part);
     }

@@ -17,6 +17,8 @@ pub fn router(app: Arc<App>) -> Router {
     routes
         .finish()
         .fallback(async |request: Request| -> Response { problem::no_such_path(request.uri().path()) })
-        .method_not_allowed_fallback(async |method: Method| -> Response { problem::method_not_allowed(method.as_str()) })
+        .method_not_allowed_fallback(async |method: Method| -> Response {
+            problem::method_not_allowed(method.as_str())
+        })
         .with_state(app)
 }

@@ -8,11 +8,11 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::App;
 use super::change::{Audited, NewEvent};
 use super::devices::count;
 use super::operations::Done;
 use super::show::Show;
-use super::App;
 use crate::catalog::CatalogError;
 use crate::engine::EngineState;
 
@@ -68,9 +68,15 @@ pub async fn look(app: &App) -> (Appliance, String) {
     };
     let waiting_for = match &*app.engine.state().borrow() {
         EngineState::Unavailable(why) => vec![why.clone()],
-        _ => live.as_ref().map(|live| live.waiting_for.clone()).unwrap_or_default(),
+        _ => live
+            .as_ref()
+            .map(|live| live.waiting_for.clone())
+            .unwrap_or_default(),
     };
-    let settings = live.as_ref().map(|live| live.settings.clone()).unwrap_or_default();
+    let settings = live
+        .as_ref()
+        .map(|live| live.settings.clone())
+        .unwrap_or_default();
     let known = live.as_ref();
     let limit = app.rate_limit();
     let appliance = Appliance {
@@ -98,7 +104,10 @@ pub async fn look(app: &App) -> (Appliance, String) {
 /// Names the settings, which are all that can be edited.
 fn tag(settings: &ApplianceSettings, limit: Option<u64>) -> String {
     let text = format!("{settings:?} {limit:?}");
-    format!("\"{}\"", &crate::auth::secrets::hex(&crate::auth::secrets::kept(&text))[..16])
+    format!(
+        "\"{}\"",
+        &crate::auth::secrets::hex(&crate::auth::secrets::kept(&text))[..16]
+    )
 }
 
 /// Changes settings.
@@ -112,7 +121,7 @@ pub async fn change(app: &App, operation: Uuid, id: Uuid, change: ApplianceChang
     app.verb(async move |appliance| appliance.change_settings(OperationId(operation), wanted).await)
         .await?;
     if let Some(limit) = change.rate_limit_bytes_per_s {
-        app.set_rate_limit(limit.map(|limit| limit.0)).await?;
+        app.set_rate_limit(limit.map(|limit| limit.0))?;
     }
     let after = json!(change);
     Ok(Done {
@@ -137,4 +146,3 @@ pub async fn change(app: &App, operation: Uuid, id: Uuid, change: ApplianceChang
         },
     })
 }
-

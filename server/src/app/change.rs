@@ -151,7 +151,15 @@ async fn store(
 ) -> Result<(), CatalogError> {
     let value = to_value(answer);
     let principal = caller.actor.principal();
-    idempotency::store_answer(connection, &principal, &key.key, answer.status, Some(&value), None).await
+    idempotency::store_answer(
+        connection,
+        &principal,
+        &key.key,
+        answer.status,
+        Some(&value),
+        None,
+    )
+    .await
 }
 
 /// An answer as it is stored.
@@ -198,7 +206,10 @@ pub(super) fn entry(caller: &Caller) -> audit::NewAuditEntry<'_> {
 }
 
 /// Appends events; the last thing in a transaction, because it holds the lock of their numbers.
-pub(super) async fn append_events(connection: &mut PgConnection, events: &[NewEvent]) -> Result<(), CatalogError> {
+pub(super) async fn append_events(
+    connection: &mut PgConnection,
+    events: &[NewEvent],
+) -> Result<(), CatalogError> {
     for event in events {
         let new = events::NewEvent {
             kind: event.kind,

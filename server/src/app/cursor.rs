@@ -30,7 +30,9 @@ pub fn to_row(cursor: &str) -> Result<After, Problem> {
 /// Where it is none.
 pub fn to_number(cursor: &str) -> Result<u64, Problem> {
     let number = cursor.strip_prefix('n').and_then(|text| text.parse().ok());
-    number.filter(|number| *number <= ashlar_openapi::values::MOST).ok_or_else(invalid)
+    number
+        .filter(|number| *number <= ashlar_openapi::values::MOST)
+        .ok_or_else(invalid)
 }
 
 /// The cursor of a number.
@@ -67,8 +69,19 @@ mod tests {
         };
         let back = to_row(&of_row(&after)).unwrap();
         assert_eq!((back.id, back.value), (after.id, after.value));
-        for wrong in ["", ".", "x.00", "00000000000000000000000000000000.0", "00000000000000000000000000000000.00", "n1"] {
-            assert_eq!(to_row(wrong).err().map(|problem| problem.kind), Some(ProblemType::InvalidCursor), "{wrong}");
+        for wrong in [
+            "",
+            ".",
+            "x.00",
+            "00000000000000000000000000000000.0",
+            "00000000000000000000000000000000.00",
+            "n1",
+        ] {
+            assert_eq!(
+                to_row(wrong).err().map(|problem| problem.kind),
+                Some(ProblemType::InvalidCursor),
+                "{wrong}"
+            );
         }
         assert_eq!(to_number(&of_number(7)).unwrap(), 7);
         assert!(to_number("7").is_err() && to_number("n-1").is_err());

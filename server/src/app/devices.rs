@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use ashlar_engine::appliance::{ApplianceSettings, DeviceState, NewDevice as EngineDevice, examine};
-use ashlar_engine::device::{Device as _, signature};
+use ashlar_engine::appliance::{
+    ApplianceSettings, DeviceState, NewDevice as EngineDevice, VerbError, examine,
+};
+use ashlar_engine::device::{Device, signature};
 use ashlar_engine::raid::MemberStatus;
 use ashlar_engine::types::{DeviceId, OperationId};
 use ashlar_openapi::devices::{
-    Device, DeviceKind, DeviceSource, DeviceState as State, Examined, ExaminedDevice, MemberState, Membership, NewDevice,
-    Presence,
+    Device as View, DeviceKind, DeviceSource, DeviceState as State, Examined, ExaminedDevice, MemberState,
+    Membership, NewDevice, Presence,
 };
 use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Timestamp};
 use serde_json::json;
@@ -61,8 +63,8 @@ impl App {
 }
 
 /// A device as the contract has it.
-pub fn view(row: &catalog::devices::Device, live: Option<&Live>) -> Device {
-    Device {
+pub fn view(row: &catalog::devices::Device, live: Option<&Live>) -> View {
+    View {
         id: row.id,
         number: natural(row.number),
         name: row.name.as_deref().and_then(|name| name.parse().ok()),
@@ -80,11 +82,13 @@ pub fn view(row: &catalog::devices::Device, live: Option<&Live>) -> Device {
             _ => State::Absent,
         },
         failure: live.and_then(|live| live.state.failure.clone()),
-        membership: live.and_then(|live| live.state.member.as_ref()).map(|member| Membership {
-            raid_group: member.group.0,
-            role: count(member.role),
-            state: member_state(member.status),
-        }),
+        membership: live
+            .and_then(|live| live.state.member.as_ref())
+            .map(|member| Membership {
+                raid_group: member.group.0,
+                role: count(member.role),
+                state: member_state(member.status),
+            }),
         holds_metadata: live.is_some_and(|live| live.holds_metadata),
         presence: presence(row.presence),
         created_at: Timestamp(row.created_at),
@@ -122,12 +126,23 @@ pub fn count(count: usize) -> Natural {
 }
 
 /// A device's row, as the contract has it, with its ETag.
-pub async fn show(app: &App, connection: &mut PgConnection, id: Uuid) -> Result<Option<(Device, String)>, CatalogError> {
+pub async fn show(
+    app: &App,
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<(View, String)>, CatalogError> {
     let Some(row) = catalog::devices::get(connection, id).await? else {
         return Ok(None);
     };
-    let live = app.live_devices(vec![id]).await.ok().and_then(|mut found| found.pop().flatten());
-    Ok(Some((view(&row, live.as_ref()), super::etag(row.version, row.updated_at))))
+    let live = app
+        .live_devices(vec![id])
+        .await
+        .ok()
+        .and_then(|mut found| found.pop().flatten());
+    Ok(Some((
+        view(&row, live.as_ref()),
+        super::etag(row.version, row.updated_at),
+    )))
 }
 
 /// Adds a device; the first one makes the appliance.
@@ -143,7 +158,10 @@ pub async fn add(app: &App, operation: Uuid, id: Uuid, new: NewDevice) -> Result
             if made_here && let DeviceSource::File { path, .. } = &new.source {
                 let _ = std::fs::remove_file(path);
             }
-            app.engine.locations.forget(id).map_err(|error| file_problem(&error))?;
+            app.engine
+                .locations
+                .forget(id)
+                .map_err(|error| file_problem(&error))?;
         }
         return Err(refused);
     }
@@ -159,7 +177,10 @@ async fn prepare(app: &App, id: Uuid, source: &DeviceSource) -> Result<bool, Pro
         ..
     } = source
     else {
-        app.engine.locations.note(id, source).map_err(|error| file_problem(&error))?;
+        app.engine
+            .locations
+            .note(id, source)
+            .map_err(|error| file_problem(&error))?;
         step("the location is noted");
         return Ok(false);
     };
@@ -173,10 +194,16 @@ async fn prepare(app: &App, id: Uuid, source: &DeviceSource) -> Result<bool, Pro
         )
         .at("/source/path"));
     }
-    app.engine.locations.note(id, source).map_err(|error| file_problem(&error))?;
+    app.engine
+        .locations
+        .note(id, source)
+        .map_err(|error| file_problem(&error))?;
     step("the location is noted");
     if !exists && let Err(error) = source::create(source).await {
-        app.engine.locations.forget(id).map_err(|error| file_problem(&error))?;
+        app.engine
+            .locations
+            .forget(id)
+            .map_err(|error| file_problem(&error))?;
         return Err(of_source(&error));
     }
     step("the file is made");
@@ -185,7 +212,10 @@ async fn prepare(app: &App, id: Uuid, source: &DeviceSource) -> Result<bool, Pro
 
 async fn open_and_add(app: &App, operation: Uuid, id: Uuid, new: &NewDevice) -> Result<(), Problem> {
     let wanted = new.source.clone();
-    let opened = app.engine.run(async move || source::open_blocking(&wanted).await).await;
+    let opened = app
+        .engine
+        .run(async move || source::open_blocking(&wanted).await)
+        .await;
     let device = opened
         .map_err(|stopped| of_engine(&stopped.into()))?
         .map_err(|error| of_source(&error))?;
@@ -217,7 +247,8 @@ async fn added(app: &App, id: Uuid, source: &DeviceSource) -> Result<Done, Probl
     let facts = facts::of_device(&state, Some(source));
     let data = json!({"number": facts.number, "name": facts.name, "location": facts.location, "capacity_bytes": facts.capacity});
     Ok(Done {
-        touched: vec![Touched::Device(facts)],
+        // The first device makes the appliance, and with it the count of starts.
+        touched: vec![Touched::Device(facts), Touched::Epoch(app.epoch().await)],
         show: Show::Device { id, status: 201 },
         event: Some(event("device.added", id, data.clone())),
         audited: audited(id, None, Some(data)),
@@ -270,10 +301,19 @@ pub async fn rename(app: &App, operation: Uuid, id: Uuid, name: Option<String>) 
     let before = app.device_state(id).await?.name;
     let wanted = name.clone();
     app.verb(async move |appliance| {
-        appliance.rename_device(OperationId(operation), DeviceId(id), wanted.as_deref()).await
+        appliance
+            .rename_device(OperationId(operation), DeviceId(id), wanted.as_deref())
+            .await
     })
     .await?;
-    changed(app, id, "device.changed", json!({"name": before}), json!({"name": name})).await
+    changed(
+        app,
+        id,
+        "device.changed",
+        json!({"name": before}),
+        json!({"name": name}),
+    )
+    .await
 }
 
 /// Takes a device out of service.
@@ -281,6 +321,18 @@ pub async fn fail(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Problem>
     app.verb(async move |appliance| appliance.fail_device(OperationId(operation), DeviceId(id)).await)
         .await?;
     changed(app, id, "device.taken_out", json!({}), json!({"state": "failed"})).await
+}
+
+/// Whether a device can be given back: not while it serves.
+///
+/// # Errors
+/// [`ProblemType::DeviceInService`].
+pub async fn check_returnable(app: &App, id: Uuid) -> Result<(), Problem> {
+    let state = app.device_state(id).await?;
+    if state.present && state.failure.is_none() {
+        return Err(of_verb(&VerbError::DeviceServes(state.record.number)));
+    }
+    Ok(())
 }
 
 /// Takes a device into service again.
@@ -293,23 +345,68 @@ pub async fn give_back(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Pro
                 "add it with its source",
             )
         })?;
-        app.verb(async move |appliance| appliance.release_device(DeviceId(id)).await).await?;
-        let opened = app.engine.run(async move || source::open_blocking(&source).await).await;
-        let device = opened
-            .map_err(|stopped| of_engine(&stopped.into()))?
-            .map_err(|error| of_source(&error))?;
-        app.verb(async move |appliance| appliance.return_device(OperationId(operation), device).await)
-            .await?;
+        let held = app
+            .engine
+            .with(async move |appliance| appliance.held_device(DeviceId(id)))
+            .await
+            .map_err(|error| of_engine(&error))?;
+        let device = reopened(app, source, held).await?;
+        let returned = app
+            .verb(async move |appliance| appliance.return_device(OperationId(operation), device).await)
+            .await;
+        match returned {
+            // It was not when the operation began: a start took it, after a crash.
+            Err(refused) if refused.kind == ProblemType::DeviceInService => {}
+            other => drop(other?),
+        }
     }
-    changed(app, id, "device.returned", json!({}), json!({"state": "in_service"})).await
+    changed(
+        app,
+        id,
+        "device.returned",
+        json!({}),
+        json!({"state": "in_service"}),
+    )
+    .await
+}
+
+/// The device, open and answering: anew, or as it is held, for a file cannot be opened a second time.
+async fn reopened(
+    app: &App,
+    source: DeviceSource,
+    held: Option<Arc<dyn Device>>,
+) -> Result<Arc<dyn Device>, Problem> {
+    let is_file = matches!(source, DeviceSource::File { .. });
+    let opened = app.engine.run(async move || {
+        if let Some(held) = held.clone().filter(|_| is_file)
+            && examine(Arc::clone(&held)).await.is_ok()
+        {
+            return Ok(held);
+        }
+        match (source::open_blocking(&source).await, held) {
+            (Err(_), Some(held)) => Ok(held),
+            (opened, _) => opened,
+        }
+    });
+    opened
+        .await
+        .map_err(|stopped| of_engine(&stopped.into()))?
+        .map_err(|error| of_source(&error))
 }
 
 /// Gives a device back: it is blank afterwards.
 pub async fn remove(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Problem> {
-    app.verb(async move |appliance| appliance.remove_device(OperationId(operation), DeviceId(id)).await)
-        .await?;
+    app.verb(async move |appliance| {
+        appliance
+            .remove_device(OperationId(operation), DeviceId(id))
+            .await
+    })
+    .await?;
     step("the device is blank");
-    app.engine.locations.forget(id).map_err(|error| file_problem(&error))?;
+    app.engine
+        .locations
+        .forget(id)
+        .map_err(|error| file_problem(&error))?;
     Ok(Done {
         touched: vec![Touched::NoDevice(id)],
         show: Show::Nothing,
@@ -324,12 +421,23 @@ pub async fn remove(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Proble
 /// Where it cannot be opened or read.
 pub async fn look(app: &App, source: DeviceSource) -> Result<Examined, Problem> {
     let looked = app.engine.run(async move || {
-        let device = source::open_blocking(&source).await.map_err(|error| of_source(&error))?;
+        let device = source::open_blocking(&source)
+            .await
+            .map_err(|error| of_source(&error))?;
         let unreadable = |error: String| {
-            Problem::new(ProblemType::DeviceCannotBeOpened, error, "the device cannot be read").at("/source")
+            Problem::new(
+                ProblemType::DeviceCannotBeOpened,
+                error,
+                "the device cannot be read",
+            )
+            .at("/source")
         };
-        let examined = examine(Arc::clone(&device)).await.map_err(|error| unreadable(error.to_string()))?;
-        let foreign = signature::examine(&*device).await.map_err(|error| unreadable(error.to_string()))?;
+        let examined = examine(Arc::clone(&device))
+            .await
+            .map_err(|error| unreadable(error.to_string()))?;
+        let foreign = signature::examine(&*device)
+            .await
+            .map_err(|error| unreadable(error.to_string()))?;
         let info = device.info();
         Ok(Examined {
             capacity_bytes: Bytes(info.capacity),

@@ -73,11 +73,19 @@ pub fn view(app: &App, row: &catalog::exports::Export, live: Option<&ExportStatu
 }
 
 /// An export's row, as the contract has it, with its ETag.
-pub async fn show(app: &App, connection: &mut PgConnection, id: Uuid) -> Result<Option<(Export, String)>, CatalogError> {
+pub async fn show(
+    app: &App,
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<(Export, String)>, CatalogError> {
     let Some(row) = catalog::exports::get(connection, id).await? else {
         return Ok(None);
     };
-    let live = app.live_exports(vec![id]).await.ok().and_then(|mut found| found.pop().flatten());
+    let live = app
+        .live_exports(vec![id])
+        .await
+        .ok()
+        .and_then(|mut found| found.pop().flatten());
     let export = view(app, &row, live.as_ref());
     Ok(export.map(|export| (export, super::etag(row.version, row.updated_at))))
 }
@@ -141,19 +149,20 @@ async fn done(
 pub async fn create(app: &App, operation: Uuid, id: Uuid, new: NewExport) -> Result<Done, Problem> {
     let name = match &new.name {
         Some(name) => name.to_string(),
-        None => app
-            .volume_status(new.volume)
-            .await
-            .map_err(|_| {
-                Problem::new(
-                    ProblemType::UnknownReference,
-                    format!("there is no volume {}", new.volume),
-                    "list what there is",
-                )
-                .at("/volume")
-            })?
-            .record
-            .name,
+        None => {
+            app.volume_status(new.volume)
+                .await
+                .map_err(|_| {
+                    Problem::new(
+                        ProblemType::UnknownReference,
+                        format!("there is no volume {}", new.volume),
+                        "list what there is",
+                    )
+                    .at("/volume")
+                })?
+                .record
+                .name
+        }
     };
     let wanted = EngineExport {
         id: Some(ExportId(id)),
@@ -183,15 +192,23 @@ pub async fn change(app: &App, operation: Uuid, id: Uuid, change: ExportChange) 
         polling: change.polling.map(polling),
         enabled: change.enabled,
     };
-    app.verb(async move |appliance| appliance.change_export(OperationId(operation), ExportId(id), wanted).await)
-        .await?;
+    app.verb(async move |appliance| {
+        appliance
+            .change_export(OperationId(operation), ExportId(id), wanted)
+            .await
+    })
+    .await?;
     done(app, id, 200, "export.changed", Some(before)).await
 }
 
 /// Takes an export away.
 pub async fn delete(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Problem> {
-    app.verb(async move |appliance| appliance.delete_export(OperationId(operation), ExportId(id)).await)
-        .await?;
+    app.verb(async move |appliance| {
+        appliance
+            .delete_export(OperationId(operation), ExportId(id))
+            .await
+    })
+    .await?;
     Ok(Done {
         touched: vec![Touched::NoExport(id)],
         show: Show::Nothing,

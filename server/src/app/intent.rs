@@ -65,7 +65,10 @@ impl Intent {
     pub fn creates(&self) -> bool {
         matches!(
             self,
-            Self::AddDevice { .. } | Self::CreateRaidGroup { .. } | Self::CreateVolume { .. } | Self::CreateExport { .. }
+            Self::AddDevice { .. }
+                | Self::CreateRaidGroup { .. }
+                | Self::CreateVolume { .. }
+                | Self::CreateExport { .. }
         )
     }
 

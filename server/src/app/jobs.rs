@@ -1,12 +1,15 @@
 //! Jobs as they stand in the catalog: making one, or finding the one that runs; showing one.
 
+use ashlar_openapi::devices::Identify;
 use ashlar_openapi::jobs::{Job, JobKind, JobState, Subject};
-use ashlar_openapi::{Bytes, Timestamp};
+use ashlar_openapi::{Bytes, Problem, Timestamp};
 use serde_json::Value;
 use sqlx::PgConnection;
+use std::time::Duration;
 use uuid::Uuid;
 
 use super::devices::bytes;
+use super::{Answer, App, Caller};
 use crate::catalog::{self, CatalogError};
 
 /// A job to be made.
@@ -51,8 +54,12 @@ pub async fn make(
 /// A job as the contract has it.
 pub fn view(row: &catalog::jobs::Job, pace: Option<Pace>) -> Job {
     let kind = JobKind::ALL.into_iter().find(|kind| kind.as_str() == row.kind);
-    let state = JobState::ALL.into_iter().find(|state| state.as_str() == row.state.as_str());
-    let left = row.bytes_total.map(|total| u64::try_from(total - row.bytes_done).unwrap_or(0));
+    let state = JobState::ALL
+        .into_iter()
+        .find(|state| state.as_str() == row.state.as_str());
+    let left = row
+        .bytes_total
+        .map(|total| u64::try_from(total - row.bytes_done).unwrap_or(0));
     let pace = pace.filter(|_| state == Some(JobState::Running));
     Job {
         id: row.id,
@@ -65,11 +72,16 @@ pub fn view(row: &catalog::jobs::Job, pace: Option<Pace>) -> Job {
         bytes_done: bytes(row.bytes_done),
         bytes_total: row.bytes_total.map(bytes),
         rate_bytes_per_s: pace.map(|pace| Bytes(pace.bytes_per_s)),
-        eta_s: pace.zip(left).and_then(|(pace, left)| Some(Bytes(left.checked_div(pace.bytes_per_s)?))),
+        eta_s: pace
+            .zip(left)
+            .and_then(|(pace, left)| Some(Bytes(left.checked_div(pace.bytes_per_s)?))),
         rate_limit_bytes_per_s: row.rate_limit_bytes_per_s.map(bytes),
         waiting_for: row.waiting_for.clone(),
         waiting_since: row.waiting_since.map(Timestamp),
-        failure: row.failure.clone().and_then(|failure| serde_json::from_value(failure).ok()),
+        failure: row
+            .failure
+            .clone()
+            .and_then(|failure| serde_json::from_value(failure).ok()),
         result_path: result_path(row),
         created_at: Timestamp(row.created_at),
         started_at: row.started_at.map(Timestamp),
@@ -79,7 +91,25 @@ pub fn view(row: &catalog::jobs::Job, pace: Option<Pace>) -> Job {
 }
 
 fn result_path(row: &catalog::jobs::Job) -> Option<String> {
-    let done = row.kind == JobKind::SupportBundle.as_str() && row.state.as_str() == JobState::Succeeded.as_str();
+    let done =
+        row.kind == JobKind::SupportBundle.as_str() && row.state.as_str() == JobState::Succeeded.as_str();
     done.then(|| format!("{}/support-bundle/{}", ashlar_openapi::document::BASE, row.id))
 }
 
+impl App {
+    /// Makes the device seen.
+    pub async fn identify(
+        &self,
+        _caller: &Caller,
+        _id: Uuid,
+        _wanted: Identify,
+        _wait: Option<Duration>,
+    ) -> Result<Answer, Problem> {
+        Err(super::internal())
+    }
+
+    /// Waits for the job of an answer to end, and answers it as it is then.
+    pub async fn wait_for_job(&self, answer: Answer, _wait: Option<Duration>) -> Result<Answer, Problem> {
+        Ok(answer)
+    }
+}

@@ -15,6 +15,7 @@ pub mod facts;
 pub mod intent;
 pub mod jobs;
 pub mod locks;
+pub mod look_up;
 pub mod operations;
 pub mod raid_groups;
 pub mod reconcile;
@@ -107,7 +108,11 @@ impl App {
         &self,
         verb: impl AsyncFnOnce(&Appliance) -> Result<T, VerbError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let done = self.engine.with(verb).await.map_err(|error| refusals::of_engine(&error))?;
+        let done = self
+            .engine
+            .with(verb)
+            .await
+            .map_err(|error| refusals::of_engine(&error))?;
         done.map_err(|error| refusals::of_verb(&error))
     }
 
@@ -128,13 +133,17 @@ impl App {
     fn first_name(&self) -> String {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let short = host.split('.').next().unwrap_or_default().to_owned();
-        short.parse::<ashlar_openapi::Name>().map_or_else(|_| "ashlar".to_owned(), |name| name.to_string())
+        short
+            .parse::<ashlar_openapi::Name>()
+            .map_or_else(|_| "ashlar".to_owned(), |name| name.to_string())
     }
 }
 
 /// The id of an operation of the contract, as the contract has it.
 fn operation_id(id: &str) -> &'static str {
-    let known = ashlar_openapi::operations::ALL.iter().find(|known| known.id == id);
+    let known = ashlar_openapi::operations::ALL
+        .iter()
+        .find(|known| known.id == id);
     known.map_or("unknown", |known| known.id)
 }
 

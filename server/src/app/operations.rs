@@ -15,7 +15,9 @@ use ashlar_openapi::{Problem, ProblemType};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::change::{Audited, NewEvent, append_events, check_fingerprint, claim, entry, to_value, write_audit};
+use super::change::{
+    Audited, NewEvent, append_events, check_fingerprint, claim, entry, to_value, write_audit,
+};
 use super::intent::Intent;
 use super::show::Show;
 use super::touched::{self, Touched};
@@ -165,7 +167,10 @@ impl App {
     }
 
     async fn operation(&self, id: Uuid) -> Result<Operation, Problem> {
-        let row = super::reading(&self.catalog, async |connection| operations::get(connection, id).await).await?;
+        let row = super::reading(&self.catalog, async |connection| {
+            operations::get(connection, id).await
+        })
+        .await?;
         row.ok_or_else(internal)
     }
 
@@ -194,14 +199,18 @@ impl App {
         for row in rows {
             let _turn = self.locks.lock(row.object_id).await;
             // A request may have brought it to its end meanwhile.
-            let Ok(row) = self.operation(row.id).await else { continue };
+            let Ok(row) = self.operation(row.id).await else {
+                continue;
+            };
             if row.state != OperationState::Running {
                 continue;
             }
             let (id, kind) = (row.id, row.kind.clone());
             match self.resume(row).await {
                 Ok(_) => tracing::info!(operation = %id, kind, "an unfinished change was brought to its end"),
-                Err(problem) => tracing::info!(operation = %id, kind, %problem, "an unfinished change was not made"),
+                Err(problem) => {
+                    tracing::info!(operation = %id, kind, %problem, "an unfinished change was not made")
+                }
             }
         }
         Ok(())
@@ -278,7 +287,7 @@ pub async fn note_refusal(
 }
 
 /// Whether a refusal is final: nothing was changed, and nothing of it may still happen.
-fn is_settled(problem: &Problem) -> bool {
+pub(super) fn is_settled(problem: &Problem) -> bool {
     !matches!(
         problem.kind,
         ProblemType::CatalogUnavailable

@@ -124,7 +124,9 @@ async fn waste_of(
 ) -> Vec<Waste> {
     let mut found = Vec::new();
     for member in members {
-        let Some(device) = appliance.find_device(DeviceId(*member)).await else { continue };
+        let Some(device) = appliance.find_device(DeviceId(*member)).await else {
+            continue;
+        };
         let wasted = waste.iter().find(|waste| waste.device == device.record.number);
         found.extend(wasted.map(|waste| Waste {
             device: *member,
@@ -142,21 +144,29 @@ pub fn view(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> RaidG
         id: row.id,
         number: natural(row.number),
         name: row.name.as_deref().and_then(|name| name.parse().ok()),
-        level: if row.level == 0 { RaidLevel::Raid0 } else { RaidLevel::Raid1 },
+        level: if row.level == 0 {
+            RaidLevel::Raid0
+        } else {
+            RaidLevel::Raid1
+        },
         stripe_unit_bytes: bytes(row.stripe_unit.unwrap_or(0)),
         slice_length_bytes: bytes(row.slice_length),
         capacity_bytes: bytes(row.capacity),
-        logical_devices: Natural(
-            status.map_or(0, |status| u32::try_from(status.record.slices()).unwrap_or(u32::MAX >> 1)),
-        ),
+        logical_devices: Natural(status.map_or(0, |status| {
+            u32::try_from(status.record.slices()).unwrap_or(u32::MAX >> 1)
+        })),
         free_logical_devices: Natural(status.map_or(0, |status| status.free_slices)),
         free_bytes: Bytes(status.map_or(0, |status| u64::from(status.free_slices) * slice)),
-        free_ranges: status.map(|status| free_ranges(status, slice)).unwrap_or_default(),
+        free_ranges: status
+            .map(|status| free_ranges(status, slice))
+            .unwrap_or_default(),
         state: state(status),
-        waiting: status.and_then(|status| status.waiting.as_ref()).map(|waiting| Waiting {
-            why: waiting.why.to_owned(),
-            missing: waiting.missing.iter().map(|id| id.0).collect(),
-        }),
+        waiting: status
+            .and_then(|status| status.waiting.as_ref())
+            .map(|waiting| Waiting {
+                why: waiting.why.to_owned(),
+                missing: waiting.missing.iter().map(|id| id.0).collect(),
+            }),
         members: live.map(members).unwrap_or_default(),
         bytes_to_sync: Bytes(status.map_or(0, |status| status.regions_to_sync as u64 * status.record.region)),
         presence: presence(row.presence),
@@ -193,19 +203,34 @@ fn members(live: &Live) -> Vec<Member> {
             device: member.device.0,
             device_number: live.numbers.get(role).copied().flatten().map(Natural),
             state: member_state(member.status),
-            serving: live.status.serving.get(role).is_some_and(|serving| *serving != Serving::Out)
+            serving: live
+                .status
+                .serving
+                .get(role)
+                .is_some_and(|serving| *serving != Serving::Out)
                 && member.status == MemberStatus::InSync,
         })
         .collect()
 }
 
 /// A group's row, as the contract has it, with its ETag.
-pub async fn show(app: &App, connection: &mut PgConnection, id: Uuid) -> Result<Option<(RaidGroup, String)>, CatalogError> {
+pub async fn show(
+    app: &App,
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<(RaidGroup, String)>, CatalogError> {
     let Some(row) = catalog::raid_groups::get(connection, id).await? else {
         return Ok(None);
     };
-    let live = app.live_groups(vec![id]).await.ok().and_then(|mut found| found.pop().flatten());
-    Ok(Some((view(&row, live.as_ref()), super::etag(row.version, row.updated_at))))
+    let live = app
+        .live_groups(vec![id])
+        .await
+        .ok()
+        .and_then(|mut found| found.pop().flatten());
+    Ok(Some((
+        view(&row, live.as_ref()),
+        super::etag(row.version, row.updated_at),
+    )))
 }
 
 fn event(kind: &'static str, id: Uuid, data: serde_json::Value) -> NewEvent {
@@ -238,7 +263,8 @@ pub async fn create(app: &App, operation: Uuid, id: Uuid, new: NewRaidGroup) -> 
         .await?;
     let status = app.group_status(id).await?;
     let facts = facts::of_group(&status);
-    let data = json!({"number": facts.number, "name": facts.name, "level": new.level, "members": new.members});
+    let data =
+        json!({"number": facts.number, "name": facts.name, "level": new.level, "members": new.members});
     Ok(Done {
         touched: vec![Touched::RaidGroup(facts)],
         show: Show::RaidGroupMade { id, waste: made },
@@ -252,7 +278,9 @@ pub async fn rename(app: &App, operation: Uuid, id: Uuid, name: Option<String>) 
     let before = app.group_status(id).await?.name;
     let wanted = name.clone();
     app.verb(async move |appliance| {
-        appliance.rename_group(OperationId(operation), GroupId(id), wanted.as_deref()).await
+        appliance
+            .rename_group(OperationId(operation), GroupId(id), wanted.as_deref())
+            .await
     })
     .await?;
     let after = json!({"name": name});
@@ -280,7 +308,9 @@ pub async fn delete(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Proble
 pub async fn replace(app: &App, operation: Uuid, id: Uuid, old: Uuid, new: Uuid) -> Result<Done, Problem> {
     app.verb(async move |appliance| {
         let operation = OperationId(operation);
-        appliance.replace_member(operation, GroupId(id), DeviceId(old), DeviceId(new)).await
+        appliance
+            .replace_member(operation, GroupId(id), DeviceId(old), DeviceId(new))
+            .await
     })
     .await?;
     let status = app.group_status(id).await?;
@@ -299,4 +329,3 @@ pub async fn replace(app: &App, operation: Uuid, id: Uuid, old: Uuid, new: Uuid)
         audited: audited(id, Some(json!({"member": old})), Some(json!({"member": new}))),
     })
 }
-

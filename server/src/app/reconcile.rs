@@ -8,17 +8,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ashlar_openapi::appliance::CatalogRebuilt;
-use ashlar_openapi::{Natural, Problem};
+use ashlar_openapi::appliance::{CatalogRebuilt, Import};
+use ashlar_openapi::operations::{ImportAppliance, RebuildCatalog};
+use ashlar_openapi::{Natural, Problem, ProblemType};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::change::{Audited, Begun, Change, NewEvent};
 use super::facts::Facts;
-use super::{App, catalog_problem};
+use super::refusals::of_engine;
+use super::{Answer, App, Caller, appliance, catalog_problem};
 use crate::catalog::{
-    Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, operations, raid_groups, volumes,
+    Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, identity, operations,
+    raid_groups, volumes,
 };
-use crate::engine::EngineState;
+use crate::engine::{EngineError, EngineState};
+use crate::steps::step;
 
 /// Objects of one bulk statement.
 const BATCH: usize = 10_000;
@@ -36,6 +41,8 @@ pub async fn reconcile(app: Arc<App>, catalog: Catalog, found: Found) -> Reconci
     let id = app.engine.id().0;
     if let Some(identity) = found.identity
         && identity.appliance != id
+        // One that never had a device is nobody's.
+        && identity.epoch > 0
     {
         return Err(format!(
             "it is the catalog of appliance {}, and this is {id}: give each appliance a database of its own",
@@ -54,7 +61,10 @@ pub async fn reconcile(app: Arc<App>, catalog: Catalog, found: Found) -> Reconci
     if restored {
         let mut connection = catalog.acquire().await?;
         let abandoned = operations::abandon_all(&mut connection).await?;
-        tracing::warn!(abandoned = abandoned.len(), "the catalog is an older one that was restored");
+        tracing::warn!(
+            abandoned = abandoned.len(),
+            "the catalog is an older one that was restored"
+        );
     }
     Ok(Identity { appliance: id, epoch })
 }
@@ -63,7 +73,10 @@ impl App {
     /// The engine's count of starts; 0 where there is no appliance yet.
     pub async fn epoch(&self) -> i64 {
         let epoch = self.engine.with(async |appliance| appliance.epoch().await).await;
-        epoch.ok().and_then(|epoch| i64::try_from(epoch).ok()).unwrap_or(0)
+        epoch
+            .ok()
+            .and_then(|epoch| i64::try_from(epoch).ok())
+            .unwrap_or(0)
     }
 
     /// Brings every mirrored row to what the engine says.
@@ -71,9 +84,10 @@ impl App {
     /// # Errors
     /// As the catalog's.
     pub async fn mirror(&self, catalog: &Catalog, new_as: Presence) -> Result<Mirrored, CatalogError> {
-        let places: BTreeMap<_, _> = self.engine.locations.known().into_iter().collect();
-        let read = self.engine.with(async move |appliance| Facts::read(appliance, &places).await).await;
-        let facts = read.map_err(|error| CatalogError::Unavailable(error.to_string()))?;
+        let facts = self
+            .facts()
+            .await
+            .map_err(|error| CatalogError::Unavailable(error.to_string()))?;
         let mut transaction = catalog.begin().await?;
         let mirrored = write(&mut transaction, &facts, new_as).await?;
         transaction.commit().await?;
@@ -84,20 +98,93 @@ impl App {
     ///
     /// # Errors
     /// Where the catalog or the engine is away.
-    pub async fn rebuild_catalog(&self) -> Result<CatalogRebuilt, Problem> {
-        let rebuilt = self.catalog.guard(async {
-            let mirrored = self.mirror(&self.catalog, Presence::Present).await?;
-            let mut transaction = self.catalog.begin().await?;
-            let forgotten = forget(&mut transaction).await?;
-            transaction.commit().await?;
-            Ok::<_, CatalogError>((mirrored, forgotten))
-        });
-        let (mirrored, forgotten) = rebuilt.await.map_err(|error| catalog_problem(&error))?;
-        Ok(CatalogRebuilt {
+    pub async fn rebuild_catalog(&self, caller: &Caller) -> Result<Answer, Problem> {
+        let mut change = match Change::begin(&self.catalog, caller).await? {
+            Begun::New(change) => change,
+            Begun::Answered(answer) => return Ok(answer),
+        };
+        let facts = self.facts().await.map_err(|error| of_engine(&error))?;
+        let connection = change.connection();
+        let written = async {
+            let mirrored = write(connection, &facts, Presence::Present).await?;
+            Ok::<_, CatalogError>((mirrored, forget(connection).await?))
+        };
+        let (mirrored, forgotten) = written.await.map_err(|error| catalog_problem(&error))?;
+        let rebuilt = CatalogRebuilt {
             adopted: number(mirrored.adopted),
             forgotten: number(forgotten),
             renewed: number(mirrored.known),
-        })
+        };
+        self.note(
+            &mut change,
+            "appliance.catalog_rebuilt",
+            serde_json::json!(rebuilt),
+        );
+        change.commit(Answer::of::<RebuildCatalog>(&rebuilt)).await
+    }
+
+    /// Takes over the appliance that these devices carry. Its exports are off.
+    ///
+    /// # Errors
+    /// Where there is an appliance already, or the devices carry none.
+    pub async fn import(&self, caller: &Caller, import: Import) -> Result<Answer, Problem> {
+        let mut change = match Change::begin(&self.catalog, caller).await? {
+            Begun::New(change) => change,
+            Begun::Answered(answer) => return Ok(answer),
+        };
+        if *self.engine.state().borrow() != EngineState::Blank {
+            return Err(Problem::new(
+                ProblemType::ApplianceNotBlank,
+                "the appliance has devices of its own",
+                "import into an appliance with a new data folder",
+            ));
+        }
+        let imported = self.engine.import(import.sources.clone()).await;
+        imported.map_err(|error| of_engine(&error))?.map_err(|why| {
+            let correction = "give all devices of one appliance, and none that is in use";
+            Problem::new(ProblemType::DeviceCannotBeOpened, why, correction).at("/sources")
+        })?;
+        step("the devices are imported");
+        let facts = self.facts().await.map_err(|error| of_engine(&error))?;
+        let (id, epoch) = (self.engine.id().0, self.epoch().await);
+        let connection = change.connection();
+        let written = async {
+            write(connection, &facts, Presence::Present).await?;
+            identity::set(connection, Identity { appliance: id, epoch }).await
+        };
+        written.await.map_err(|error| catalog_problem(&error))?;
+        self.note(
+            &mut change,
+            "appliance.imported",
+            serde_json::json!({"devices": facts.devices.len()}),
+        );
+        let (body, tag) = appliance::look(self).await;
+        change
+            .commit(Answer::of::<ImportAppliance>(&body).tagged(tag))
+            .await
+    }
+
+    fn note(&self, change: &mut Change<'_>, kind: &'static str, data: serde_json::Value) {
+        let id = self.engine.id().0;
+        change.event(NewEvent {
+            kind,
+            subject_kind: "appliance",
+            subject: id,
+            data: data.clone(),
+        });
+        change.audit(Audited {
+            object_kind: "appliance",
+            object: id,
+            before: None,
+            after: Some(data),
+        });
+    }
+
+    async fn facts(&self) -> Result<Facts, EngineError> {
+        let places: BTreeMap<_, _> = self.engine.locations.known().into_iter().collect();
+        self.engine
+            .with(async move |appliance| Facts::read(appliance, &places).await)
+            .await
     }
 }
 
@@ -108,12 +195,17 @@ fn number(count: usize) -> Natural {
 /// Runs one kind of objects: marks those missing that have gone, then brings the others up to date.
 macro_rules! one_kind {
     ($connection:expr, $table:ident, $facts:expr, $new_as:expr, $mirrored:expr) => {{
-        let known: BTreeSet<Uuid> = $table::known($connection).await?.into_iter().map(|(id, _)| id).collect();
+        let known: BTreeSet<Uuid> = $table::known($connection)
+            .await?
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
         let there: BTreeSet<Uuid> = $facts.iter().map(|facts| facts.id).collect();
         let gone: Vec<Uuid> = known.difference(&there).copied().collect();
         for gone in gone.chunks(BATCH) {
-            $mirrored.missing += usize::try_from($table::set_presence($connection, gone, Presence::Missing).await?)
-                .unwrap_or(usize::MAX);
+            $mirrored.missing +=
+                usize::try_from($table::set_presence($connection, gone, Presence::Missing).await?)
+                    .unwrap_or(usize::MAX);
         }
         for facts in $facts.chunks(BATCH) {
             $table::upsert($connection, facts, $new_as).await?;
@@ -123,7 +215,11 @@ macro_rules! one_kind {
     }};
 }
 
-async fn write(connection: &mut PgConnection, facts: &Facts, new_as: Presence) -> Result<Mirrored, CatalogError> {
+async fn write(
+    connection: &mut PgConnection,
+    facts: &Facts,
+    new_as: Presence,
+) -> Result<Mirrored, CatalogError> {
     let mut mirrored = Mirrored::default();
     one_kind!(connection, devices, facts.devices, new_as, mirrored);
     one_kind!(connection, raid_groups, facts.raid_groups, new_as, mirrored);

@@ -16,12 +16,30 @@ use crate::catalog::CatalogError;
 pub enum Show {
     Nothing,
     Appliance,
-    Device { id: Uuid, status: u16 },
-    RaidGroupMade { id: Uuid, waste: Vec<Waste> },
-    RaidGroup { id: Uuid },
-    VolumeMade { id: Uuid, status: u16, mapped: Vec<Range>, trimmed: Vec<Natural> },
-    Volume { id: Uuid },
-    Export { id: Uuid, status: u16 },
+    Device {
+        id: Uuid,
+        status: u16,
+    },
+    RaidGroupMade {
+        id: Uuid,
+        waste: Vec<Waste>,
+    },
+    RaidGroup {
+        id: Uuid,
+    },
+    VolumeMade {
+        id: Uuid,
+        status: u16,
+        mapped: Vec<Range>,
+        trimmed: Vec<Natural>,
+    },
+    Volume {
+        id: Uuid,
+    },
+    Export {
+        id: Uuid,
+        status: u16,
+    },
     /// A job that is made with the operation.
     Job(jobs::NewJob),
 }
@@ -43,7 +61,12 @@ impl Show {
             }
             Self::Device { id, status } => {
                 let (body, tag) = found(devices::show(app, connection, id).await?)?;
-                Ok(made(Answer::of::<AddDevice>(&body).tagged(tag), status, "devices", id))
+                Ok(made(
+                    Answer::of::<AddDevice>(&body).tagged(tag),
+                    status,
+                    "devices",
+                    id,
+                ))
             }
             Self::RaidGroupMade { id, waste } => {
                 let (group, tag) = found(raid_groups::show(app, connection, id).await?)?;
@@ -60,14 +83,24 @@ impl Show {
                 let (body, tag) = found(raid_groups::show(app, connection, id).await?)?;
                 Ok(Answer::of::<ashlar_openapi::operations::GetRaidGroup>(&body).tagged(tag))
             }
-            Self::VolumeMade { id, status, mapped, trimmed } => {
+            Self::VolumeMade {
+                id,
+                status,
+                mapped,
+                trimmed,
+            } => {
                 let (volume, tag) = found(volumes::show(app, connection, id).await?)?;
                 let body = VolumeMade {
                     volume: Some(volume),
                     mapped,
                     trimmed,
                 };
-                Ok(made(Answer::of::<CreateVolume>(&body).tagged(tag), status, "volumes", id))
+                Ok(made(
+                    Answer::of::<CreateVolume>(&body).tagged(tag),
+                    status,
+                    "volumes",
+                    id,
+                ))
             }
             Self::Volume { id } => {
                 let (body, tag) = found(volumes::show(app, connection, id).await?)?;
@@ -75,13 +108,20 @@ impl Show {
             }
             Self::Export { id, status } => {
                 let (body, tag) = found(exports::show(app, connection, id).await?)?;
-                Ok(made(Answer::of::<CreateExport>(&body).tagged(tag), status, "exports", id))
+                Ok(made(
+                    Answer::of::<CreateExport>(&body).tagged(tag),
+                    status,
+                    "exports",
+                    id,
+                ))
             }
             Self::Job(new) => {
                 let job = jobs::make(connection, new, Some(operation)).await?;
                 let tag = super::etag(job.version, job.created_at);
                 let body = jobs::view(&job, None);
-                let answer = Answer::of::<GetJob>(&body).tagged(tag).status(ReplaceMember::STATUS);
+                let answer = Answer::of::<GetJob>(&body)
+                    .tagged(tag)
+                    .status(ReplaceMember::STATUS);
                 Ok(answer.located(format_args!("/jobs/{}", job.id)))
             }
         }
@@ -100,4 +140,3 @@ fn made(answer: Answer, status: u16, path: &str, id: Uuid) -> Answer {
         answer
     }
 }
-

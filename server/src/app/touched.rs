@@ -7,7 +7,7 @@ use crate::catalog::devices::DeviceFacts;
 use crate::catalog::exports::ExportFacts;
 use crate::catalog::raid_groups::RaidGroupFacts;
 use crate::catalog::volumes::VolumeFacts;
-use crate::catalog::{CatalogError, Presence, devices, exports, raid_groups, volumes};
+use crate::catalog::{CatalogError, Presence, devices, exports, identity, raid_groups, volumes};
 
 /// An object as it is now.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub enum Touched {
     NoVolume(Uuid),
     Export(ExportFacts),
     NoExport(Uuid),
+    /// The engine's count of starts.
+    Epoch(i64),
 }
 
 /// Brings its row to that.
@@ -28,13 +30,22 @@ pub enum Touched {
 /// As the catalog's.
 pub async fn write(connection: &mut PgConnection, touched: &Touched) -> Result<(), CatalogError> {
     match touched {
-        Touched::Device(facts) => devices::upsert(connection, std::slice::from_ref(facts), Presence::Present).await,
-        Touched::RaidGroup(facts) => raid_groups::upsert(connection, std::slice::from_ref(facts), Presence::Present).await,
-        Touched::Volume(facts) => volumes::upsert(connection, std::slice::from_ref(facts), Presence::Present).await,
-        Touched::Export(facts) => exports::upsert(connection, std::slice::from_ref(facts), Presence::Present).await,
+        Touched::Device(facts) => {
+            devices::upsert(connection, std::slice::from_ref(facts), Presence::Present).await
+        }
+        Touched::RaidGroup(facts) => {
+            raid_groups::upsert(connection, std::slice::from_ref(facts), Presence::Present).await
+        }
+        Touched::Volume(facts) => {
+            volumes::upsert(connection, std::slice::from_ref(facts), Presence::Present).await
+        }
+        Touched::Export(facts) => {
+            exports::upsert(connection, std::slice::from_ref(facts), Presence::Present).await
+        }
         Touched::NoDevice(id) => devices::delete(connection, *id).await.map(drop),
         Touched::NoRaidGroup(id) => raid_groups::delete(connection, *id).await.map(drop),
         Touched::NoVolume(id) => volumes::delete(connection, *id).await.map(drop),
+        Touched::Epoch(epoch) => identity::set_epoch(connection, *epoch).await,
         Touched::NoExport(id) => exports::delete(connection, *id).await.map(drop),
     }
 }

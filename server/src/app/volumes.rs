@@ -4,10 +4,10 @@ use ashlar_engine::appliance::{NewPlacements, NewVolume as EngineVolume, VolumeS
 use ashlar_engine::map::{Layout, Placement as EnginePlacement, Planned};
 use ashlar_engine::types::geometry::HEADS;
 use ashlar_engine::types::{ByteRange, EmulationType, GroupId, OperationId, VolumeId};
+use ashlar_openapi::values::Track;
 use ashlar_openapi::volumes::{
     Expand, Geometry, MorePlacements, NewVolume, Placement, PlacementLayout, Volume, VolumeMade, VolumeState,
 };
-use ashlar_openapi::values::Track;
 use ashlar_openapi::{Bytes, Extent, Natural, Problem, ProblemType, Range, Timestamp};
 use serde_json::json;
 use sqlx::PgConnection;
@@ -65,7 +65,8 @@ impl App {
     /// Why it would be refused.
     pub async fn preview_volume(&self, id: Uuid, new: NewVolume) -> Result<VolumeMade, Problem> {
         let wanted = engine_volume(id, new)?;
-        self.preview(async move |appliance| appliance.preview_volume(&wanted).await).await
+        self.preview(async move |appliance| appliance.preview_volume(&wanted).await)
+            .await
     }
 
     /// What placing more would give.
@@ -86,7 +87,9 @@ impl App {
     pub async fn preview_expand(&self, id: Uuid, expand: Expand) -> Result<VolumeMade, Problem> {
         let rest = expand.raid_group.map(GroupId);
         self.preview(async move |appliance| {
-            appliance.preview_expand(VolumeId(id), expand.capacity_bytes.0, rest).await
+            appliance
+                .preview_expand(VolumeId(id), expand.capacity_bytes.0, rest)
+                .await
         })
         .await
     }
@@ -128,7 +131,9 @@ fn resolve(emulation: EmulationType, extent: Extent) -> Result<ByteRange, Proble
                 to: at(tracks.to),
             };
             // The capacity is checked with the rest of the placements.
-            tracks.resolve(emulation, u64::MAX).map_err(|error| of_range(&error))
+            tracks
+                .resolve(emulation, u64::MAX)
+                .map_err(|error| of_range(&error))
         }
     }
 }
@@ -164,14 +169,23 @@ fn engine_placements(emulation: EmulationType, more: MorePlacements) -> Result<N
 
 fn engine_volume(id: Uuid, new: NewVolume) -> Result<EngineVolume, Problem> {
     let wanted = new.emulation_type.as_deref().unwrap_or(USUAL_TYPE);
-    let emulation: EmulationType = wanted.parse().map_err(|error: ashlar_engine::types::geometry::UnknownEmulationType| {
-        Problem::new(ProblemType::EmulationUnsupported, error.to_string(), "use one of the types that there are")
-            .at("/emulation_type")
-            .allowing(EmulationType::ALL.map(|(name, _)| name))
-    })?;
+    let emulation: EmulationType =
+        wanted
+            .parse()
+            .map_err(|error: ashlar_engine::types::geometry::UnknownEmulationType| {
+                Problem::new(
+                    ProblemType::EmulationUnsupported,
+                    error.to_string(),
+                    "use one of the types that there are",
+                )
+                .at("/emulation_type")
+                .allowing(EmulationType::ALL.map(|(name, _)| name))
+            })?;
     Ok(EngineVolume {
         id: Some(VolumeId(id)),
-        number: new.number.map(|number| ashlar_engine::types::VolumeNumber(number.0)),
+        number: new
+            .number
+            .map(|number| ashlar_engine::types::VolumeNumber(number.0)),
         name: new.name.into_string(),
         emulation,
         capacity: new.capacity_bytes.map(|capacity| capacity.0),
@@ -218,11 +232,19 @@ fn geometry(emulation: EmulationType) -> Option<Geometry> {
 }
 
 /// A volume's row, as the contract has it, with its ETag.
-pub async fn show(app: &App, connection: &mut PgConnection, id: Uuid) -> Result<Option<(Volume, String)>, CatalogError> {
+pub async fn show(
+    app: &App,
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<(Volume, String)>, CatalogError> {
     let Some(row) = catalog::volumes::get(connection, id).await? else {
         return Ok(None);
     };
-    let live = app.live_volumes(vec![id]).await.ok().and_then(|mut found| found.pop().flatten());
+    let live = app
+        .live_volumes(vec![id])
+        .await
+        .ok()
+        .and_then(|mut found| found.pop().flatten());
     let volume = view(&row, live.as_ref());
     Ok(volume.map(|volume| (volume, super::etag(row.version, row.updated_at))))
 }
@@ -269,9 +291,18 @@ pub async fn create(app: &App, operation: Uuid, id: Uuid, new: NewVolume) -> Res
 pub async fn place(app: &App, operation: Uuid, id: Uuid, more: MorePlacements) -> Result<Done, Problem> {
     let before = app.volume_status(id).await?;
     let wanted = engine_placements(before.record.emulation, more)?;
-    given(app, id, 200, "volume.placed", Some(told(&before)), async move |appliance| {
-        appliance.place_more(OperationId(operation), VolumeId(id), &wanted).await
-    })
+    given(
+        app,
+        id,
+        200,
+        "volume.placed",
+        Some(told(&before)),
+        async move |appliance| {
+            appliance
+                .place_more(OperationId(operation), VolumeId(id), &wanted)
+                .await
+        },
+    )
     .await
 }
 
@@ -279,9 +310,18 @@ pub async fn place(app: &App, operation: Uuid, id: Uuid, more: MorePlacements) -
 pub async fn expand(app: &App, operation: Uuid, id: Uuid, expand: Expand) -> Result<Done, Problem> {
     let before = told(&app.volume_status(id).await?);
     let (capacity, rest) = (expand.capacity_bytes.0, expand.raid_group.map(GroupId));
-    given(app, id, 200, "volume.expanded", Some(before), async move |appliance| {
-        appliance.expand_volume(OperationId(operation), VolumeId(id), capacity, rest).await
-    })
+    given(
+        app,
+        id,
+        200,
+        "volume.expanded",
+        Some(before),
+        async move |appliance| {
+            appliance
+                .expand_volume(OperationId(operation), VolumeId(id), capacity, rest)
+                .await
+        },
+    )
     .await
 }
 
@@ -294,7 +334,8 @@ async fn given(
     before: Option<serde_json::Value>,
     verb: impl AsyncFnOnce(
         &ashlar_engine::appliance::Appliance,
-    ) -> Result<ashlar_engine::appliance::VolumeMade, ashlar_engine::appliance::VerbError>
+    )
+        -> Result<ashlar_engine::appliance::VolumeMade, ashlar_engine::appliance::VerbError>
     + Send
     + 'static,
 ) -> Result<Done, Problem> {
@@ -320,7 +361,9 @@ pub async fn rename(app: &App, operation: Uuid, id: Uuid, name: String) -> Resul
     let before = app.volume_status(id).await?.record.name;
     let wanted = name.clone();
     app.verb(async move |appliance| {
-        appliance.rename_volume(OperationId(operation), VolumeId(id), &wanted).await
+        appliance
+            .rename_volume(OperationId(operation), VolumeId(id), &wanted)
+            .await
     })
     .await?;
     let after = json!({"name": name});
@@ -334,8 +377,12 @@ pub async fn rename(app: &App, operation: Uuid, id: Uuid, name: String) -> Resul
 
 /// Deletes a volume.
 pub async fn delete(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Problem> {
-    app.verb(async move |appliance| appliance.delete_volume(OperationId(operation), VolumeId(id)).await)
-        .await?;
+    app.verb(async move |appliance| {
+        appliance
+            .delete_volume(OperationId(operation), VolumeId(id))
+            .await
+    })
+    .await?;
     Ok(Done {
         touched: vec![Touched::NoVolume(id)],
         show: Show::Nothing,

@@ -130,9 +130,12 @@ pub async fn store_answer_of_operation(
 
 /// Frees the key of an operation that failed.
 pub async fn release_of_operation(conn: &mut PgConnection, operation: Uuid) -> Result<(), CatalogError> {
-    sqlx::query!("delete from idempotency_keys where operation = $1 and status is null", operation)
-        .execute(conn)
-        .await?;
+    sqlx::query!(
+        "delete from idempotency_keys where operation = $1 and status is null",
+        operation
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

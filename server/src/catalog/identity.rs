@@ -49,6 +49,24 @@ pub(super) async fn write(conn: &mut PgConnection, written: Written) -> Result<(
     Ok(())
 }
 
+/// Notes that the catalog of a blank appliance is the one of this appliance now.
+///
+/// # Errors
+/// [`CatalogError::NotFound`] where the catalog belongs to nobody yet.
+pub async fn set(conn: &mut PgConnection, identity: Identity) -> Result<(), CatalogError> {
+    let changed = sqlx::query!(
+        "update catalog_identity set appliance = $1, epoch = $2, updated_at = now()",
+        identity.appliance,
+        identity.epoch,
+    )
+    .execute(conn)
+    .await?;
+    match changed.rows_affected() {
+        0 => Err(CatalogError::NotFound),
+        _ => Ok(()),
+    }
+}
+
 /// Notes that the engine counts another epoch now: it has one only since its first device.
 ///
 /// # Errors

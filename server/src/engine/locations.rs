@@ -16,7 +16,7 @@ use crate::files::{self, FileError};
 /// A device's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
-    /// Not known where the device was never part of the appliance, or was imported.
+    /// Not known where the device could not be read.
     #[serde(default)]
     pub device: Option<Uuid>,
     pub source: DeviceSource,
@@ -92,13 +92,8 @@ impl Locations {
     ///
     /// # Errors
     /// As [`Self::note`].
-    pub fn replace(&self, sources: Vec<DeviceSource>) -> Result<(), FileError> {
-        self.edit(|list| {
-            let locations = sources
-                .into_iter()
-                .map(|source| Location { device: None, source });
-            *list = locations.collect();
-        })
+    pub fn replace(&self, locations: Vec<Location>) -> Result<(), FileError> {
+        self.edit(|list| *list = locations)
     }
 
     fn edit(&self, edit: impl FnOnce(&mut Vec<Location>)) -> Result<(), FileError> {

@@ -14,16 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_engine::appliance::{self, Appliance, DeviceMade, NewAppliance, NewDevice, VerbError};
-use ashlar_engine::device::Device;
+use ashlar_engine::device::{Device, DeviceHandle, superblock};
+use ashlar_engine::export::Registry;
 use ashlar_engine::runtime::{DataPlane, StartError, Stopped};
-use ashlar_engine::types::{ApplianceId, IdSource, OperationId};
+use ashlar_engine::types::{ApplianceId, DeviceId, IdSource, OperationId};
+use ashlar_engine::volume::Volume;
 use ashlar_openapi::devices::DeviceSource;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, watch};
 use uuid::Uuid;
 
 use crate::files::{self, FileError};
-use locations::Locations;
+use locations::{Location, Locations};
 
 /// How long running requests may take at the end.
 const GRACE: Duration = Duration::from_secs(30);
@@ -75,6 +77,8 @@ pub struct Engine {
     identity_path: PathBuf,
     identity: std::sync::Mutex<Identity>,
     pub locations: Locations,
+    /// Where the appliance offers its exports, also while there is none.
+    pub registry: Arc<Registry<Volume>>,
     state: watch::Sender<EngineState>,
 }
 
@@ -111,6 +115,7 @@ impl Engine {
             identity_path,
             identity: std::sync::Mutex::new(identity),
             locations: Locations::open(folder)?,
+            registry: Arc::default(),
             state: watch::Sender::new(EngineState::Blank),
         };
         engine.open().await;
@@ -147,6 +152,14 @@ impl Engine {
         self.plane.threads()
     }
 
+    fn options(&self, exports_off: bool) -> appliance::OpenOptions {
+        appliance::OpenOptions {
+            registry: Arc::clone(&self.registry),
+            exports_off,
+            ..appliance::OpenOptions::default()
+        }
+    }
+
     /// Opens what the locations lead to.
     async fn open(&self) {
         let identity = self.identity();
@@ -154,12 +167,14 @@ impl Engine {
         if sources.is_empty() && !identity.made {
             return;
         }
-        let opened = self
-            .run(move || open_appliance(sources, appliance::OpenOptions::default()))
-            .await;
+        let options = self.options(false);
+        let opened = self.run(move || open_appliance(sources, options)).await;
         let state = match opened {
-            Ok(Ok(id)) if id.0 != identity.id => {
-                let other = format!("they belong to appliance {id}, and this is {}", identity.id);
+            Ok(Ok(opened)) if opened.id.0 != identity.id => {
+                let other = format!(
+                    "they belong to appliance {}, and this is {}",
+                    opened.id, identity.id
+                );
                 self.close().await;
                 EngineState::Unavailable(other)
             }
@@ -199,7 +214,7 @@ impl Engine {
         settings: appliance::ApplianceSettings,
         device: NewDevice,
     ) -> Result<Result<DeviceMade, VerbError>, EngineError> {
-        let id = self.id();
+        let (id, registry) = (self.id(), Arc::clone(&self.registry));
         let made = self
             .run(move || async move {
                 let place = APPLIANCE.with(Rc::clone);
@@ -211,6 +226,7 @@ impl Engine {
                     id,
                     settings,
                     devices: vec![device],
+                    registry,
                 };
                 let created = Appliance::create(operation, new, IdSource::from_system()).await?;
                 let answer = created.answered(operation).await;
@@ -236,17 +252,15 @@ impl Engine {
     /// # Errors
     /// The outer one: it is not blank, or stops. The inner one: why the devices cannot be opened.
     pub async fn import(&self, sources: Vec<DeviceSource>) -> Result<Result<(), String>, EngineError> {
-        let given = sources.clone();
-        let opened = self
-            .run(move || open_appliance(given, appliance::OpenOptions::default()))
-            .await?;
-        let id = match opened {
-            Ok(id) => id,
+        let options = self.options(true);
+        let opened = self.run(move || open_appliance(sources, options)).await?;
+        let Opened { id, places } = match opened {
+            Ok(opened) => opened,
             Err(why) => return Ok(Err(why)),
         };
         let kept = self
             .locations
-            .replace(sources)
+            .replace(places)
             .and_then(|()| self.set_identity(Identity { id: id.0, made: true }));
         if let Err(error) = kept {
             self.close().await;
@@ -319,16 +333,32 @@ impl Engine {
     }
 }
 
+/// An appliance that was opened.
+struct Opened {
+    id: ApplianceId,
+    /// What stands where.
+    places: Vec<Location>,
+}
+
 /// Opens the devices that can be opened, and the appliance that they carry; on the appliance's thread.
 async fn open_appliance(
     sources: Vec<DeviceSource>,
     options: appliance::OpenOptions,
-) -> Result<ApplianceId, String> {
+) -> Result<Opened, String> {
     let mut devices: Vec<Arc<dyn Device>> = Vec::new();
-    let mut absent = Vec::new();
+    let (mut absent, mut places) = (Vec::new(), Vec::new());
     for source in sources {
         match source::open_blocking(&source).await {
-            Ok(device) => devices.push(device),
+            Ok(device) => {
+                let handle = DeviceHandle::new(DeviceId(Uuid::nil()), Arc::clone(&device));
+                let labelled = superblock::read(&handle).await.ok().flatten();
+                let device_id = labelled.map(|label| label.device.0);
+                places.push(Location {
+                    device: device_id,
+                    source,
+                });
+                devices.push(device);
+            }
             Err(error) => {
                 tracing::warn!(%error, "a device cannot be opened");
                 absent.push(error.to_string());
@@ -343,5 +373,5 @@ async fn open_appliance(
     let id = appliance.id();
     let place = APPLIANCE.with(Rc::clone);
     *place.write().await = Some(appliance);
-    Ok(id)
+    Ok(Opened { id, places })
 }

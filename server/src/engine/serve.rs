@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ashlar_engine::export::Registry;
 use ashlar_engine::export::nbd::listener::{ConnectionSpawner, ConnectionTask};
 use ashlar_engine::export::nbd::server::{Server, Settings};
 use ashlar_engine::export::nbd::tls::Tls;
@@ -36,23 +35,18 @@ pub struct NbdServer {
 }
 
 impl NbdServer {
-    /// Takes connections on `listener` from now on. What is offered is up to `registry`.
+    /// Takes connections on `listener` from now on.
     ///
     /// # Errors
     /// Where the listener cannot be used.
-    pub fn begin(
-        engine: &Engine,
-        listener: std::net::TcpListener,
-        tls: Tls,
-        registry: Arc<Registry<Volume>>,
-    ) -> io::Result<Self> {
+    pub fn begin(engine: &Engine, listener: std::net::TcpListener, tls: Tls) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let settings = Settings {
             tls,
             ..Settings::default()
         };
-        let server = Server::new(registry, settings);
+        let server = Server::new(Arc::clone(&engine.registry), settings);
         let (listening, plane) = (Arc::clone(&server), Arc::clone(&engine.plane));
         engine.plane.spawn_on(0, move || async move {
             let spawner = InTurn {

@@ -59,9 +59,14 @@ async fn get(asked: Asked, incoming: Incoming<GetDevice>) -> Result<Answer, Prob
 
 /// Whether the device can be changed, and is in the state that the edit is meant for.
 async fn check(app: &App, id: Uuid, if_match: Option<&str>) -> Result<(), Problem> {
-    let row = reading(&app.catalog, async |connection| catalog::devices::get(connection, id).await).await?;
+    let row = reading(&app.catalog, async |connection| {
+        catalog::devices::get(connection, id).await
+    })
+    .await?;
     check_present("device", id, row.as_ref().map(|row| row.presence))?;
-    row.map_or(Ok(()), |row| check_match(if_match, &etag(row.version, row.updated_at)))
+    row.map_or(Ok(()), |row| {
+        check_match(if_match, &etag(row.version, row.updated_at))
+    })
 }
 
 async fn add(asked: Asked, incoming: Incoming<AddDevice>) -> Result<Answer, Problem> {
@@ -90,12 +95,17 @@ async fn change(asked: Asked, incoming: Incoming<ChangeDevice>) -> Result<Answer
     let if_match = incoming.if_match;
     asked
         .app
-        .change(&asked.caller, intent, async |app| check(app, id, if_match.as_deref()).await)
+        .change(&asked.caller, intent, async |app| {
+            check(app, id, if_match.as_deref()).await
+        })
         .await
 }
 
 /// The device as it is: what an edit that says nothing answers.
-async fn show<O: Operation<Answer = ashlar_openapi::devices::Device>>(asked: Asked, id: Uuid) -> Result<Answer, Problem> {
+async fn show<O: Operation<Answer = ashlar_openapi::devices::Device>>(
+    asked: Asked,
+    id: Uuid,
+) -> Result<Answer, Problem> {
     let found = reading(&asked.app.catalog, async |connection| {
         devices::show(&asked.app, connection, id).await
     })
@@ -109,7 +119,9 @@ async fn verb<O: Operation>(asked: Asked, incoming: Incoming<O>, intent: Intent)
     let if_match = incoming.if_match;
     asked
         .app
-        .change(&asked.caller, intent, async |app| check(app, id, if_match.as_deref()).await)
+        .change(&asked.caller, intent, async |app| {
+            check(app, id, if_match.as_deref()).await
+        })
         .await
 }
 
@@ -124,12 +136,21 @@ async fn fail(asked: Asked, incoming: Incoming<FailDevice>) -> Result<Answer, Pr
 }
 
 async fn give_back(asked: Asked, incoming: Incoming<ReturnDevice>) -> Result<Answer, Problem> {
-    let intent = Intent::ReturnDevice { id: incoming.id() };
-    verb(asked, incoming, intent).await
+    let id = incoming.id();
+    asked
+        .app
+        .change(&asked.caller, Intent::ReturnDevice { id }, async |app| {
+            check(app, id, incoming.if_match.as_deref()).await?;
+            devices::check_returnable(app, id).await
+        })
+        .await
 }
 
 async fn identify(asked: Asked, incoming: Incoming<IdentifyDevice>) -> Result<Answer, Problem> {
     let id = incoming.id();
     check(&asked.app, id, None).await?;
-    asked.app.identify(&asked.caller, id, incoming.body, incoming.wait).await
+    asked
+        .app
+        .identify(&asked.caller, id, incoming.body, incoming.wait)
+        .await
 }

@@ -37,7 +37,9 @@ async fn list(asked: Asked, incoming: Incoming<ListExports>) -> Result<Answer, P
     let live = asked.app.live_exports(ids).await.unwrap_or_default();
     let of = |index: usize| live.get(index).and_then(Option::as_ref);
     let items = found.rows.iter().enumerate();
-    let items = items.filter_map(|(index, row)| exports::view(&asked.app, row, of(index))).collect();
+    let items = items
+        .filter_map(|(index, row)| exports::view(&asked.app, row, of(index)))
+        .collect();
     Ok(Answer::of::<ListExports>(&page(items, found.next.as_ref())))
 }
 
@@ -52,9 +54,14 @@ async fn get(asked: Asked, incoming: Incoming<GetExport>) -> Result<Answer, Prob
 }
 
 async fn check(app: &App, id: Uuid, if_match: Option<&str>) -> Result<(), Problem> {
-    let row = reading(&app.catalog, async |connection| catalog::exports::get(connection, id).await).await?;
+    let row = reading(&app.catalog, async |connection| {
+        catalog::exports::get(connection, id).await
+    })
+    .await?;
     check_present("export", id, row.as_ref().map(|row| row.presence))?;
-    row.map_or(Ok(()), |row| check_match(if_match, &etag(row.version, row.updated_at)))
+    row.map_or(Ok(()), |row| {
+        check_match(if_match, &etag(row.version, row.updated_at))
+    })
 }
 
 async fn create(asked: Asked, incoming: Incoming<CreateExport>) -> Result<Answer, Problem> {
@@ -74,7 +81,9 @@ async fn change(asked: Asked, incoming: Incoming<ChangeExport>) -> Result<Answer
     };
     let answer = asked
         .app
-        .change(&asked.caller, intent, async |app| check(app, id, if_match.as_deref()).await)
+        .change(&asked.caller, intent, async |app| {
+            check(app, id, if_match.as_deref()).await
+        })
         .await?;
     Ok(answer.status(ChangeExport::STATUS))
 }

@@ -1,9 +1,9 @@
 //! The engine's objects: devices, RAID groups, logical devices, volumes, exports.
 
-mod devices;
-mod exports;
-mod raid_groups;
-mod volumes;
+pub mod devices;
+pub mod exports;
+pub mod raid_groups;
+pub mod volumes;
 
 use ashlar_openapi::{Page, Problem, ProblemType};
 use uuid::Uuid;
@@ -64,4 +64,3 @@ fn wire_presence(presence: Option<ashlar_openapi::devices::Presence>) -> Option<
 fn number(number: Option<u32>) -> Option<i32> {
     number.map(|number| i32::try_from(number).unwrap_or(i32::MAX))
 }
-

@@ -1,9 +1,10 @@
 //! RAID groups and their logical devices.
 
-use ashlar_openapi::operations::{
-    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListLogicalDevices, ListRaidGroups, ReplaceMember,
-};
 use ashlar_openapi::Problem;
+use ashlar_openapi::operations::{
+    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListLogicalDevices, ListRaidGroups,
+    ReplaceMember,
+};
 use uuid::Uuid;
 
 use super::{check_present, chosen, number, page, part, wire_presence};
@@ -40,7 +41,9 @@ async fn list(asked: Asked, incoming: Incoming<ListRaidGroups>) -> Result<Answer
     let live = asked.app.live_groups(ids).await.unwrap_or_default();
     let of = |index: usize| live.get(index).and_then(Option::as_ref);
     let items = found.rows.iter().enumerate();
-    let items = items.map(|(index, row)| raid_groups::view(row, of(index))).collect();
+    let items = items
+        .map(|(index, row)| raid_groups::view(row, of(index)))
+        .collect();
     Ok(Answer::of::<ListRaidGroups>(&page(items, found.next.as_ref())))
 }
 
@@ -49,15 +52,23 @@ async fn get(asked: Asked, incoming: Incoming<GetRaidGroup>) -> Result<Answer, P
 }
 
 async fn show(app: &App, id: Uuid) -> Result<Answer, Problem> {
-    let found = reading(&app.catalog, async |connection| raid_groups::show(app, connection, id).await).await?;
+    let found = reading(&app.catalog, async |connection| {
+        raid_groups::show(app, connection, id).await
+    })
+    .await?;
     let (body, tag) = found.ok_or_else(|| no_such("RAID group", id))?;
     Ok(Answer::of::<GetRaidGroup>(&body).tagged(tag))
 }
 
 async fn check(app: &App, id: Uuid, if_match: Option<&str>) -> Result<(), Problem> {
-    let row = reading(&app.catalog, async |connection| catalog::raid_groups::get(connection, id).await).await?;
+    let row = reading(&app.catalog, async |connection| {
+        catalog::raid_groups::get(connection, id).await
+    })
+    .await?;
     check_present("RAID group", id, row.as_ref().map(|row| row.presence))?;
-    row.map_or(Ok(()), |row| check_match(if_match, &etag(row.version, row.updated_at)))
+    row.map_or(Ok(()), |row| {
+        check_match(if_match, &etag(row.version, row.updated_at))
+    })
 }
 
 async fn create(asked: Asked, incoming: Incoming<CreateRaidGroup>) -> Result<Answer, Problem> {
@@ -86,7 +97,9 @@ async fn change(asked: Asked, incoming: Incoming<ChangeRaidGroup>) -> Result<Ans
     let if_match = incoming.if_match;
     asked
         .app
-        .change(&asked.caller, intent, async |app| check(app, id, if_match.as_deref()).await)
+        .change(&asked.caller, intent, async |app| {
+            check(app, id, if_match.as_deref()).await
+        })
         .await
 }
 
@@ -115,7 +128,13 @@ async fn replace(asked: Asked, incoming: Incoming<ReplaceMember>) -> Result<Answ
     asked.app.wait_for_job(answer, incoming.wait).await
 }
 
-async fn list_logical_devices(asked: Asked, incoming: Incoming<ListLogicalDevices>) -> Result<Answer, Problem> {
-    let found = asked.app.logical_devices(&incoming.query, &incoming.paging).await?;
+async fn list_logical_devices(
+    asked: Asked,
+    incoming: Incoming<ListLogicalDevices>,
+) -> Result<Answer, Problem> {
+    let found = asked
+        .app
+        .logical_devices(&incoming.query, &incoming.paging)
+        .await?;
     Ok(Answer::of::<ListLogicalDevices>(&found))
 }

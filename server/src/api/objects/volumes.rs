@@ -1,10 +1,10 @@
 //! Volumes.
 
+use ashlar_openapi::Problem;
 use ashlar_openapi::operations::{
     ChangeVolume, CreateVolume, DeleteVolume, ExpandVolume, GetVolume, ListVolumes, MapVolume, PlaceVolume,
     VolumeRangesOf,
 };
-use ashlar_openapi::Problem;
 use uuid::Uuid;
 
 use super::{check_present, chosen, number, page, part, wire_presence};
@@ -44,7 +44,9 @@ async fn list(asked: Asked, incoming: Incoming<ListVolumes>) -> Result<Answer, P
     let live = asked.app.live_volumes(ids).await.unwrap_or_default();
     let of = |index: usize| live.get(index).and_then(Option::as_ref);
     let items = found.rows.iter().enumerate();
-    let items = items.filter_map(|(index, row)| volumes::view(row, of(index))).collect();
+    let items = items
+        .filter_map(|(index, row)| volumes::view(row, of(index)))
+        .collect();
     Ok(Answer::of::<ListVolumes>(&page(items, found.next.as_ref())))
 }
 
@@ -53,21 +55,31 @@ async fn get(asked: Asked, incoming: Incoming<GetVolume>) -> Result<Answer, Prob
 }
 
 async fn show(app: &App, id: Uuid) -> Result<Answer, Problem> {
-    let found = reading(&app.catalog, async |connection| volumes::show(app, connection, id).await).await?;
+    let found = reading(&app.catalog, async |connection| {
+        volumes::show(app, connection, id).await
+    })
+    .await?;
     let (body, tag) = found.ok_or_else(|| no_such("volume", id))?;
     Ok(Answer::of::<GetVolume>(&body).tagged(tag))
 }
 
 async fn check(app: &App, id: Uuid, if_match: Option<&str>) -> Result<(), Problem> {
-    let row = reading(&app.catalog, async |connection| catalog::volumes::get(connection, id).await).await?;
+    let row = reading(&app.catalog, async |connection| {
+        catalog::volumes::get(connection, id).await
+    })
+    .await?;
     check_present("volume", id, row.as_ref().map(|row| row.presence))?;
-    row.map_or(Ok(()), |row| check_match(if_match, &etag(row.version, row.updated_at)))
+    row.map_or(Ok(()), |row| {
+        check_match(if_match, &etag(row.version, row.updated_at))
+    })
 }
 
 async fn run(asked: Asked, id: Uuid, if_match: Option<String>, intent: Intent) -> Result<Answer, Problem> {
     asked
         .app
-        .change(&asked.caller, intent, async |app| check(app, id, if_match.as_deref()).await)
+        .change(&asked.caller, intent, async |app| {
+            check(app, id, if_match.as_deref()).await
+        })
         .await
 }
 
@@ -121,11 +133,17 @@ async fn expand(asked: Asked, incoming: Incoming<ExpandVolume>) -> Result<Answer
 }
 
 async fn map(asked: Asked, incoming: Incoming<MapVolume>) -> Result<Answer, Problem> {
-    let found = asked.app.volume_map(incoming.id(), &incoming.query, &incoming.paging).await?;
+    let found = asked
+        .app
+        .volume_map(incoming.id(), &incoming.query, &incoming.paging)
+        .await?;
     Ok(Answer::of::<MapVolume>(&found))
 }
 
 async fn ranges_of(asked: Asked, incoming: Incoming<VolumeRangesOf>) -> Result<Answer, Problem> {
-    let found = asked.app.ranges_of(incoming.id(), &incoming.query, &incoming.paging).await?;
+    let found = asked
+        .app
+        .ranges_of(incoming.id(), &incoming.query, &incoming.paging)
+        .await?;
     Ok(Answer::of::<VolumeRangesOf>(&found))
 }
