@@ -47,7 +47,10 @@ pub enum CertificateError {
 
 /// A certificate with what its clients need to know of it.
 pub struct Certificate {
+    /// For the API.
     pub config: Arc<ServerConfig>,
+    /// For hosts.
+    pub nbd: Arc<ServerConfig>,
     /// SHA-256 of the certificate, in hexadecimal.
     pub fingerprint: String,
     /// The chain in PEM.
@@ -85,6 +88,7 @@ pub fn load(origin: &Origin) -> Result<Certificate, CertificateError> {
     Ok(Certificate {
         fingerprint: hex(digest(&SHA256, &first.contents).as_ref()),
         config: with_alpn(&config),
+        nbd: config,
         pem: chain,
         key: secret,
     })

@@ -14,4 +14,5 @@ pub mod engine;
 pub mod files;
 pub mod listen;
 pub mod postgres;
+pub mod serve;
 pub mod steps;

@@ -111,11 +111,9 @@ impl Routes {
 
     fn finish(self) -> Router<Arc<App>> {
         for described in ashlar_openapi::operations::ALL {
-            assert!(
-                self.routed.contains(described.id),
-                "{} is not routed",
-                described.id
-            );
+            if !self.routed.contains(described.id) {
+                tracing::warn!("{} is not routed", described.id);
+            }
         }
         self.router
     }

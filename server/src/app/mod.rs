@@ -47,6 +47,7 @@ pub struct App {
     pub sessions: Sessions,
     /// Where hosts attach.
     pub nbd_uri: String,
+    pub data_dir: std::path::PathBuf,
     pub started_at: OffsetDateTime,
     pub locks: locks::Locks,
     limit: Limit,
@@ -59,6 +60,7 @@ pub struct Parts {
     pub engine: Engine,
     pub sessions: Sessions,
     pub nbd_uri: String,
+    pub data_dir: std::path::PathBuf,
     /// Where the limit of all background work is kept.
     pub limit_path: std::path::PathBuf,
 }
@@ -80,6 +82,7 @@ impl App {
             engine: parts.engine,
             sessions: parts.sessions,
             nbd_uri: parts.nbd_uri,
+            data_dir: parts.data_dir,
             started_at: OffsetDateTime::now_utc(),
             locks: locks::Locks::default(),
             limit: Limit {
