@@ -14,6 +14,9 @@ use crate::app::App;
 pub fn router(app: Arc<App>) -> Router {
     let routes = super::appliance::routes(Routes::new());
     let routes = super::objects::routes(routes);
+    let routes = super::accounts::routes(routes);
+    let routes = super::auth::routes(routes);
+    let routes = super::audit::routes(routes);
     routes
         .finish()
         .fallback(async |request: Request| -> Response { problem::no_such_path(request.uri().path()) })
