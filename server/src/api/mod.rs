@@ -8,6 +8,7 @@
 
 pub mod appliance;
 pub mod authenticate;
+pub mod beside;
 pub mod decode;
 pub mod incoming;
 pub mod objects;
@@ -16,6 +17,7 @@ pub mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ashlar_openapi::document::BASE;
 use ashlar_openapi::{Operation, Problem, ProblemType, Trait};
@@ -129,6 +131,7 @@ async fn handle<O: Operation, F>(
 where
     F: Future<Output = Result<Response, Problem>>,
 {
+    let begun = Instant::now();
     let request_id = request_id(request.headers());
     let answered = answer::<O, F>(&app, &path, request, &request_id, handler).await;
     let mut response = answered.unwrap_or_else(|mut refused| {
@@ -136,6 +139,7 @@ where
         problem::respond(refused)
     });
     let status = response.status();
+    app.api_metrics.note(O::ID, status.as_u16(), begun.elapsed());
     if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         tracing::error!(operation = O::ID, request_id, %status, "a request failed");
     } else {
@@ -259,4 +263,24 @@ fn anonymous(origin: Option<Origin>) -> Actor {
         Some(Origin::Network(address)) => Actor::anonymous(Some(address.ip().to_canonical())),
         Some(Origin::Maintenance { .. }) | None => Actor::anonymous(None),
     }
+}
+
+/// Headers of every response: nobody keeps, guesses or frames what is answered.
+async fn headers(request: Request, next: axum::middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'",
+        ));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
 }

@@ -16,9 +16,11 @@ pub fn router(app: Arc<App>) -> Router {
     let routes = super::objects::routes(routes);
     routes
         .finish()
+        .merge(super::beside::routes())
         .fallback(async |request: Request| -> Response { problem::no_such_path(request.uri().path()) })
         .method_not_allowed_fallback(async |method: Method| -> Response {
             problem::method_not_allowed(method.as_str())
         })
+        .layer(axum::middleware::from_fn(super::headers))
         .with_state(app)
 }

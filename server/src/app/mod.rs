@@ -16,6 +16,7 @@ pub mod intent;
 pub mod jobs;
 pub mod locks;
 pub mod look_up;
+pub mod metrics;
 pub mod operations;
 pub mod raid_groups;
 pub mod reconcile;
@@ -50,6 +51,7 @@ pub struct App {
     pub data_dir: std::path::PathBuf,
     pub started_at: OffsetDateTime,
     pub locks: locks::Locks,
+    pub api_metrics: metrics::ApiMetrics,
     limit: Limit,
 }
 
@@ -85,6 +87,7 @@ impl App {
             data_dir: parts.data_dir,
             started_at: OffsetDateTime::now_utc(),
             locks: locks::Locks::default(),
+            api_metrics: metrics::ApiMetrics::default(),
             limit: Limit {
                 path: parts.limit_path,
                 value: tokio::sync::watch::Sender::new(limit),
