@@ -12,7 +12,7 @@ use super::device::source;
 use crate::Context;
 use crate::edit::edit;
 use crate::failure::Failure;
-use crate::values::{rate, size};
+use crate::values::{Limit, limit, size};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -42,8 +42,8 @@ pub(crate) struct Set {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     smallest_volume: Option<Bytes>,
     /// One limit for all background work together, per second, or `none`
-    #[arg(long, value_name = "SIZE|none", value_parser = |text: &str| rate(text).map(Some))]
-    rate_limit: Option<Option<Bytes>>,
+    #[arg(long, value_name = "SIZE|none", value_parser = limit)]
+    rate_limit: Option<Limit>,
 }
 
 impl Verb {
@@ -58,7 +58,7 @@ impl Verb {
                     name: set.name,
                     number: set.number.map(Natural),
                     smallest_volume_bytes: set.smallest_volume,
-                    rate_limit_bytes_per_s: set.rate_limit,
+                    rate_limit_bytes_per_s: set.rate_limit.map(|Limit(limit)| limit),
                 };
                 let answer = edit::<GetAppliance, ChangeAppliance>(&cx.client, &[], change).await?;
                 cx.out.object(&answer.text, &answer.body.id.to_string())

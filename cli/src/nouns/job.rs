@@ -1,6 +1,5 @@
 //! `ashlar job`
 
-use ashlar_openapi::Bytes;
 use ashlar_openapi::client::Call;
 use ashlar_openapi::jobs::{Job, JobChange, JobFilter, JobKind, JobState};
 use ashlar_openapi::operations::{CancelJob, ChangeJob, GetJob, ListJobs, PauseJob, ResumeJob};
@@ -15,7 +14,7 @@ use crate::find::id;
 use crate::format;
 use crate::list::{Length, Names, Row, list};
 use crate::progress::{ended_well, wait};
-use crate::values::{rate, word};
+use crate::values::{Limit, limit, word};
 
 const KINDS: &[&str] = &["raid_group.rebuild", "device.identify", "support_bundle"];
 const STATES: &[&str] = &[
@@ -59,7 +58,7 @@ pub(crate) enum Verb {
         #[command(flatten)]
         job: Id,
         /// Per second, or `none`
-        #[arg(value_name = "SIZE|none", value_parser = |text: &str| rate(text).map(Limit))]
+        #[arg(value_name = "SIZE|none", value_parser = limit)]
         rate: Limit,
     },
 }
@@ -70,10 +69,6 @@ pub(crate) struct Id {
     #[arg(value_name = "JOB", value_parser = id)]
     id: Uuid,
 }
-
-/// Bytes per second, or no limit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limit(Option<Bytes>);
 
 impl Verb {
     pub(crate) async fn run(self, cx: &Context) -> Result<(), Failure> {
