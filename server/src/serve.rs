@@ -51,6 +51,10 @@ pub struct Settings {
     pub postgres_bin: Option<PathBuf>,
     /// Certificate and key in PEM; without them the appliance has its own.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The same for hosts; as for the API where none is given.
+    pub nbd_certificate: Option<(PathBuf, PathBuf)>,
+    /// Authority in PEM that hosts' certificates must come from.
+    pub nbd_client_authority: Option<PathBuf>,
     /// HTTP without TLS, where it was asked for by name.
     pub plain_http: bool,
     pub data_threads: usize,
@@ -151,6 +155,21 @@ fn load_certificate(settings: &Settings, data_dir: &DataDir) -> Result<Certifica
     Ok(certificate::load(&origin)?)
 }
 
+/// What hosts that ask for TLS are shown.
+fn nbd_tls(settings: &Settings, certificate: &Certificate) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+    let authority = settings.nbd_client_authority.as_deref();
+    match &settings.nbd_certificate {
+        None => Ok(certificate::for_hosts(certificate, authority)?),
+        Some((chain, key)) => {
+            let given = certificate::load(&Origin::Given {
+                certificate: chain.clone(),
+                key: key.clone(),
+            })?;
+            Ok(certificate::for_hosts(&given, authority)?)
+        }
+    }
+}
+
 /// A Postgres of the appliance's own, where no database was given.
 fn start_postgres(settings: &Settings, data_dir: &DataDir) -> Result<Option<Running>, ServeError> {
     if settings.database_url.is_some() {
@@ -218,7 +237,7 @@ impl Appliance {
         bound: Bound,
         certificate: &Certificate,
     ) -> Result<Self, ServeError> {
-        let tls = Tls::Offered(Arc::clone(&certificate.nbd));
+        let tls = Tls::Offered(nbd_tls(settings, certificate)?);
         let nbd = NbdServer::begin(&app.engine, bound.nbd, tls).map_err(|source| ServeError::Listen {
             address: bound.nbd_address.to_string(),
             source,
