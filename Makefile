@@ -57,6 +57,14 @@ bench: deps ## Measure beside other NBD servers, and the inner loops (SECS, REPS
 fuzz: toolchain ## Fuzz every byte parser, FUZZ_SECONDS each
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
+.PHONY: sqlx
+sqlx: deps ## Check the server's queries against the migrations and renew .sqlx
+	scripts/sqlx.sh
+
+.PHONY: sqlx-check
+sqlx-check: deps ## Say whether .sqlx is what the queries and the migrations make it
+	scripts/sqlx.sh --check
+
 .PHONY: fmt
 fmt: toolchain ## Format the code
 	cargo fmt --all

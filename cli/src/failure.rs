@@ -8,6 +8,7 @@ use ashlar_engine::types::{ByteRange, ByteSize};
 use ashlar_openapi::Problem;
 use ashlar_openapi::client::ClientError;
 use ashlar_openapi::jobs::Job;
+use ashlar_server::serve::ServeError;
 use uuid::Uuid;
 
 /// Stands in `--help`, the manual page and the guide.
@@ -38,6 +39,8 @@ pub(crate) enum Failure {
     JobEnded(Box<Job>),
     /// The wait for this job was interrupted.
     Interrupted(Uuid),
+    /// The appliance did not start, or ended badly.
+    Serve(Box<ServeError>),
     /// Standard output or input.
     Terminal(io::Error),
 }
@@ -75,6 +78,7 @@ impl Failure {
         match self {
             Self::Client(error) => code_of(error),
             Self::NoSuchObject(_) | Self::Declined => 1,
+            Self::Serve(_) => 5,
             Self::JobEnded(_) => 6,
             Self::Interrupted(_) => 130,
             Self::Usage(_) | Self::File { .. } => 2,
@@ -124,6 +128,7 @@ impl fmt::Display for Failure {
                     "the job goes on\n  `ashlar job wait {id}` follows it, `ashlar job cancel {id}` ends it"
                 )
             }
+            Self::Serve(error) => write!(f, "{error}"),
             Self::Terminal(error) => error.fmt(f),
             Self::JobEnded(job) => {
                 write!(f, "the job {} is {}", job.id, job.state.as_str())?;
@@ -202,7 +207,7 @@ impl fmt::Display for Told<'_> {
 mod tests {
     use super::*;
     use ashlar_openapi::problem::MissingSpace;
-    use ashlar_openapi::{Bytes, ProblemType, Range};
+    use ashlar_openapi::{Bytes, Natural, ProblemType, Range};
 
     #[test]
     fn a_problem_is_told_with_its_correction_and_where_it_is() {
@@ -216,6 +221,7 @@ mod tests {
             raid_group: 3,
             missing_bytes: Bytes(5 << 30),
             free_bytes: Bytes(1 << 30),
+            missing_logical_devices: Natural(1),
         }];
         problem.request_id = "r1".to_owned();
         let failure = Failure::from(ClientError::Problem(Box::new(problem)));

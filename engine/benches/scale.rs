@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ashlar_engine::appliance::{Appliance, NewGroupRequest, NewVolume, OpenOptions};
+use ashlar_engine::appliance::{
+    Appliance, ApplianceSettings, NewAppliance, NewDevice, NewGroupRequest, NewVolume, OpenOptions,
+};
 use ashlar_engine::device::superblock::DeviceLayout;
 use ashlar_engine::device::{self, Device, DeviceInfo, LocalDevice, Request, Started, file};
 use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::map::Layout;
 use ashlar_engine::raid::Level;
 use ashlar_engine::types::bytes::{GIB, MIB, TIB};
-use ashlar_engine::types::{DeviceNumber, GroupNumber, IdSource, VolumeNumber};
+use ashlar_engine::types::{ApplianceId, IdSource, OperationId};
 use tokio::time::Instant;
 
 const VOLUMES: u32 = 10_000;
@@ -60,39 +62,57 @@ async fn make(folder: &Path, at_first: u64) {
     let options = device::OpenOptions::default();
     let create = |name| file::create(&folder.join(name), DEVICE, &options).expect("the folder is new");
     let devices = MEMBERS.map(|name| Arc::new(create(name)) as Arc<dyn Device>);
-    let appliance = Appliance::create(devices.to_vec(), false, IdSource::from_system())
+    let ids = IdSource::from_system();
+    let operation = || OperationId::random(&ids);
+    let new = NewAppliance {
+        registry: Default::default(),
+        id: ApplianceId::random(&ids),
+        settings: ApplianceSettings {
+            smallest_volume: 0,
+            ..ApplianceSettings::default()
+        },
+        devices: devices.into_iter().map(NewDevice::new).collect(),
+    };
+    let appliance = Appliance::create(operation(), new, ids.clone())
         .await
         .expect("the devices are blank");
+    let devices = appliance.devices().await;
     let group = NewGroupRequest {
+        id: None,
+        number: None,
+        name: None,
         level: Level::Raid1,
-        members: vec![DeviceNumber(0), DeviceNumber(1)],
+        members: devices.iter().map(|device| device.record.id).collect(),
         slice: SliceLength::new(MIB, MIB).expect("the smallest slice"),
         unit: 64 << 10,
     };
-    appliance
-        .create_group(&group)
+    let group = appliance
+        .create_group(operation(), &group)
         .await
         .expect("the devices are free");
     let start = Instant::now();
+    let mut volumes = Vec::new();
     for number in 0..VOLUMES {
         let volume = NewVolume {
+            id: None,
             number: None,
             name: format!("volume-{number}"),
             emulation: "open".parse().expect("a known type"),
-            capacity: at_first * MIB,
+            capacity: Some(at_first * MIB),
             placements: Vec::new(),
-            rest: Some(GroupNumber(0)),
+            rest: Some(group.id),
             layout: Layout::Aligned,
             exact: false,
         };
-        appliance.create_volume(volume).await.expect("there is space");
+        let made = appliance.create_volume(operation(), &volume).await;
+        volumes.push(made.expect("there is space").id);
     }
     report_verbs("create", VOLUMES.into(), start);
     let start = Instant::now();
     let mut verbs = 0;
     for slices in at_first + 1..=SLICES_PER_VOLUME {
-        for number in (0..VOLUMES).map(VolumeNumber) {
-            let grown = appliance.expand_volume(number, slices * MIB, Some(GroupNumber(0)));
+        for volume in &volumes {
+            let grown = appliance.expand_volume(operation(), *volume, slices * MIB, Some(group.id));
             grown.await.expect("there is space");
             verbs += 1;
         }

@@ -6,7 +6,9 @@
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ashlar_engine::appliance::{Appliance, NewGroupRequest, NewVolume};
+use ashlar_engine::appliance::{
+    Appliance, ApplianceSettings, NewAppliance, NewDevice, NewGroupRequest, NewVolume,
+};
 use ashlar_engine::device::{self, Completion, Device, DeviceInfo, Request, Started};
 use ashlar_engine::io::range_lock::{self, Mode, RangeLock};
 use ashlar_engine::io::target::Target as _;
@@ -15,7 +17,7 @@ use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::map::Layout;
 use ashlar_engine::raid::Level;
 use ashlar_engine::types::bytes::MIB;
-use ashlar_engine::types::{ByteRange, DeviceNumber, GroupNumber, IdSource};
+use ashlar_engine::types::{ApplianceId, ByteRange, IdSource, OperationId};
 use ashlar_engine::volume::Volume;
 use ashlar_engine::volume::hook::Hook;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -92,30 +94,49 @@ fn a_block() -> BufSlice {
 /// A volume of one run over a group of so many members, all of its first [`SPAN`] bytes written and flushed.
 async fn a_volume(level: Level, members: u32) -> Arc<Volume> {
     let devices = (0..members).map(|_| Arc::new(Memory::new()) as Arc<dyn Device>);
-    let appliance = Appliance::create(devices.collect(), false, IdSource::from_seed(1))
+    let ids = IdSource::from_seed(1);
+    let operation = || OperationId::random(&ids);
+    let new = NewAppliance {
+        registry: Default::default(),
+        id: ApplianceId::random(&ids),
+        settings: ApplianceSettings {
+            smallest_volume: 0,
+            ..ApplianceSettings::default()
+        },
+        devices: devices.into_iter().map(NewDevice::new).collect(),
+    };
+    let appliance = Appliance::create(operation(), new, ids.clone())
         .await
         .expect("the devices are blank");
+    let devices = appliance.devices().await;
     let group = NewGroupRequest {
+        id: None,
+        number: None,
+        name: None,
         level,
-        members: (0..members).map(DeviceNumber).collect(),
+        members: devices.iter().map(|device| device.record.id).collect(),
         slice: SliceLength::new(MIB, MIB).expect("the smallest slice"),
         unit: 64 << 10,
     };
-    appliance
-        .create_group(&group)
+    let group = appliance
+        .create_group(operation(), &group)
         .await
         .expect("the devices are free");
     let volume = NewVolume {
+        id: None,
         number: None,
         name: "volume".into(),
         emulation: "open".parse().expect("a known type"),
-        capacity: 4 * MIB,
+        capacity: Some(4 * MIB),
         placements: Vec::new(),
-        rest: Some(GroupNumber(0)),
+        rest: Some(group.id),
         layout: Layout::Aligned,
         exact: false,
     };
-    let made = appliance.create_volume(volume).await.expect("there is space");
+    let made = appliance
+        .create_volume(operation(), &volume)
+        .await
+        .expect("there is space");
     let volume = appliance.volume(made.number).expect("it serves");
     for at in (0..SPAN).step_by(index(BLOCK)) {
         volume

@@ -7,6 +7,7 @@
 
 pub mod appliance;
 pub mod device;
+pub mod event;
 pub mod export;
 pub mod io;
 pub mod logical_device;

@@ -15,15 +15,18 @@ pub enum Planted {
     SkipResync,
     /// Hand out freed space with its former owner's content (R12).
     ReuseFreedUncleared,
+    /// Do again what an operation did already (R10).
+    RepeatVerbs,
 }
 
 impl Planted {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AckBeforeFlush,
         Self::ClearIntentAtAck,
         Self::NewestPresentWins,
         Self::SkipResync,
         Self::ReuseFreedUncleared,
+        Self::RepeatVerbs,
     ];
 
     /// The bug of this name, spelled as the variant.

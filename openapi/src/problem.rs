@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::values::{Bytes, Range};
+use crate::values::{Bytes, Natural, Range};
 
 /// Begins every `type`.
 pub const PREFIX: &str = "urn:ashlar:problem:";
@@ -12,7 +12,7 @@ pub const PREFIX: &str = "urn:ashlar:problem:";
 macro_rules! problems {
     ($($variant:ident = $status:literal $slug:literal: $title:literal,)*) => {
         /// What kind of problem it is: stable, one of a closed list.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum ProblemType {
             $(#[serde(rename = $slug)] $variant,)*
         }
@@ -41,6 +41,8 @@ macro_rules! problems {
                 }
             }
         }
+
+        crate::values::words!(ProblemType, Self::ALL.iter().map(|kind| kind.uri()), "What kind of problem it is: stable, one of a closed list.");
     };
 }
 
@@ -156,6 +158,8 @@ pub struct MissingSpace {
     pub raid_group: u32,
     pub missing_bytes: Bytes,
     pub free_bytes: Bytes,
+    /// Logical devices.
+    pub missing_logical_devices: Natural,
 }
 
 /// A problem document.

@@ -110,16 +110,8 @@ pub struct VolumeMade {
     pub volume: Option<Volume>,
     /// Every address that a host can reach from now on and could not before.
     pub mapped: Vec<Range>,
-    /// Per placement, in the order given.
-    pub placements: Vec<Placed>,
-}
-
-/// What became of a placement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Placed {
-    pub mapped: Vec<Range>,
-    /// Part of what was asked for lies with an earlier placement.
-    pub trimmed: bool,
+    /// Placements, counted from 0, of which a part lies with an earlier one: inside its rounding.
+    pub trimmed: Vec<Natural>,
 }
 
 /// An edit of a volume.

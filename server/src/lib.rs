@@ -1,4 +1,18 @@
 //! The appliance process: everything around the engine that people and programs manage it by.
+//!
+//! Downwards: `api` (HTTP) → `app` (what is asked, without HTTP) → `catalog` (Postgres) and `engine` (the appliance on the
+//! data plane). `background` reconciles; `auth` knows credentials; `listen`, `certificate`, `postgres`, `data_dir` and
+//! `files` know the operating system.
 
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod catalog;
+pub mod certificate;
 pub mod data_dir;
+pub mod engine;
+pub mod files;
+pub mod listen;
 pub mod postgres;
+pub mod serve;
+pub mod steps;

@@ -21,14 +21,15 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("map", "types io planted metadata logical_device"),
     ("volume", "types io planted metadata raid logical_device map"),
     ("export", "types io planted nbd volume"),
+    ("event", "types raid"),
     (
         "appliance",
-        "types io planted nbd device runtime metadata raid logical_device map volume export",
+        "types io planted nbd device runtime metadata raid logical_device map volume export event",
     ),
     // The simulation stands outside and looks at everything.
     (
         "sim",
-        "types io planted nbd device runtime metadata raid logical_device map volume export appliance",
+        "types io planted nbd device runtime metadata raid logical_device map volume export event appliance",
     ),
 ];
 

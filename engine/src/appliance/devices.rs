@@ -1,16 +1,22 @@
 //! Devices of the appliance: what one is before it belongs here, adding it, and its coming back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::error::VerbError;
-use super::journal::{self, Present};
-use super::records::{DeviceRecord, Record};
+use super::journal::{self, Along, Present};
+use super::names::check_new;
+use super::operation::{DeviceMade, answered};
+use super::records::{DeviceRecord, Record, Truth};
 use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, DeviceLayout, MIN_CAPACITY, Superblock, SuperblockError};
 use crate::device::{Device, DeviceHandle, signature};
-use crate::metadata::HolderCopy;
+use crate::metadata::{HolderCopy, Store, elect};
 use crate::raid::{GroupRecord, MemberStatus};
-use crate::types::{ApplianceId, ByteSize, DeviceId, DeviceNumber, IdSource};
+use crate::types::{ApplianceId, ByteSize, DeviceId, DeviceNumber, GroupNumber, IdSource, OperationId};
+
+/// Why a device is out of service that was taken out on purpose.
+const BY_HAND: &str = "taken out of service on purpose";
 
 /// What a device says of itself.
 #[derive(Debug, Clone)]
@@ -26,7 +32,7 @@ pub struct Examined {
 
 /// Reads what a device is, changing nothing; `None` where it is no device of any appliance.
 pub async fn examine(device: Arc<dyn Device>) -> Result<Option<Examined>, SuperblockError> {
-    let handle = Arc::new(DeviceHandle::new(DeviceId(uuid::Uuid::nil()), device));
+    let handle = Arc::new(probe(device));
     let Some(superblock) = superblock::read(&handle).await? else {
         return Ok(None);
     };
@@ -43,54 +49,139 @@ pub async fn examine(device: Arc<dyn Device>) -> Result<Option<Examined>, Superb
     }))
 }
 
-/// A device with its state.
-#[derive(Debug, Clone)]
-pub struct DeviceState {
-    pub record: DeviceRecord,
-    /// It was there when the appliance started, or came later.
-    pub present: bool,
-    /// Why it is out of service.
-    pub failure: Option<String>,
+/// A device to be added.
+#[derive(Clone)]
+pub struct NewDevice {
+    pub device: Arc<dyn Device>,
+    /// A random one is taken unless one is given.
+    pub id: Option<DeviceId>,
+    /// The lowest free number is taken unless one is given; in a new appliance, the place in the list.
+    pub number: Option<DeviceNumber>,
+    pub name: Option<String>,
+    /// Whatever it holds is given up; else a device that holds anything is refused.
+    pub force: bool,
 }
 
-/// Gives a blank device an identity: writes its superblock and clears its metadata area's beginning.
-pub(super) async fn label_new(
-    device: Arc<dyn Device>,
-    appliance: ApplianceId,
-    number: DeviceNumber,
+impl NewDevice {
+    /// A device that is blank, with nothing chosen.
+    pub fn new(device: Arc<dyn Device>) -> Self {
+        Self {
+            device,
+            id: None,
+            number: None,
+            name: None,
+            force: false,
+        }
+    }
+}
+
+/// Whether the devices of a new appliance agree with each other.
+pub(super) fn check_new_devices(devices: &[NewDevice]) -> Result<(), VerbError> {
+    if devices.is_empty() {
+        return Err(VerbError::NoDevices);
+    }
+    let mut numbers = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    let mut names = Vec::new();
+    for (index, device) in (0..).zip(devices) {
+        let number = device.number.map_or(index, |number| number.0);
+        if !numbers.insert(number) {
+            return Err(VerbError::NumberTaken(number));
+        }
+        if let Some(id) = device.id.filter(|id| !ids.insert(*id)) {
+            return Err(VerbError::IdTaken(id.0));
+        }
+        if let Some(name) = &device.name {
+            check_new(name, names.iter().copied())?;
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a device may become part of the new appliance `id`: no metadata on it names that.
+pub(super) async fn check_unmade(
+    id: ApplianceId,
+    device: &Arc<dyn Device>,
     ids: &IdSource,
-    force: bool,
+) -> Result<(), VerbError> {
+    let handle = Arc::new(probe(Arc::clone(device)));
+    let Ok(Some(found)) = superblock::read(&handle).await else {
+        return Ok(());
+    };
+    if found.appliance != id {
+        return Ok(());
+    }
+    if found.member.is_some() {
+        return Err(VerbError::ApplianceMade(id));
+    }
+    let copies = [HolderCopy::read(handle, found.layout.metadata).await?];
+    let Some(elected) = elect::elect(&copies, None) else {
+        return Ok(());
+    };
+    let store = Store::<Truth>::open(&copies, &elected, ids.clone()).await?;
+    if elected.damaged.is_empty() && store.read(|truth| truth.appliance.is_none()).await {
+        return Ok(());
+    }
+    Err(VerbError::ApplianceMade(id))
+}
+
+/// The records of a new device.
+pub(super) fn device_records(made: &DeviceMade, capacity: u64, name: Option<String>) -> Vec<Record> {
+    let DeviceMade { number, id } = *made;
+    let record = DeviceRecord { number, id, capacity };
+    vec![Record::Device(record), Record::DeviceName { device: id, name }]
+}
+
+fn probe(device: Arc<dyn Device>) -> DeviceHandle {
+    DeviceHandle::new(DeviceId(uuid::Uuid::nil()), device)
+}
+
+/// Gives a device an identity: writes its superblock and clears its metadata area's beginning. `known` tells the number
+/// of a device that the metadata names: one that is labelled as ours and not named was cut off on its way in or out.
+pub(super) async fn label_new(
+    new: &NewDevice,
+    appliance: ApplianceId,
+    made: &DeviceMade,
+    known: impl Fn(DeviceId) -> Option<DeviceNumber>,
 ) -> Result<(Arc<DeviceHandle>, Superblock), VerbError> {
+    let device = &new.device;
     let info = device.info();
     let layout = DeviceLayout::for_capacity(info.capacity).ok_or(VerbError::DeviceTooSmall {
         capacity: ByteSize(info.capacity),
         needed: ByteSize(MIN_CAPACITY),
     })?;
-    let handle = Arc::new(DeviceHandle::new(DeviceId::random(ids), Arc::clone(&device)));
+    let handle = Arc::new(DeviceHandle::new(made.id, Arc::clone(device)));
     match superblock::read(&handle).await {
-        Ok(Some(found)) if !force && found.appliance == appliance => {
-            return Err(VerbError::DeviceKnown(found.number));
+        Ok(Some(found)) if found.appliance == appliance => {
+            if let Some(number) = known(found.device) {
+                return Err(VerbError::DeviceKnown(number));
+            }
+            // Nothing that was cut off on its way in has such a label, and what it holds may be somebody's.
+            if let Some(label) = found.member.filter(|_| !new.force) {
+                return Err(VerbError::DeviceWasMember(label.group));
+            }
         }
-        Ok(Some(found)) if !force => return Err(VerbError::ForeignAppliance(found.appliance)),
-        Err(error) if !force => return Err(error.into()),
+        Ok(Some(found)) if !new.force => return Err(VerbError::ForeignAppliance(found.appliance)),
+        Err(error) if !new.force => return Err(error.into()),
         _ => {}
     }
-    let foreign = if force {
+    let foreign = if new.force {
         Vec::new()
     } else {
-        signature::examine(&*device).await?
+        signature::examine(&**device).await?
     };
     if !foreign.is_empty() {
         return Err(VerbError::ForeignContent(foreign));
     }
-    signature::erase(&*device).await?;
+    handle.erase().await?;
     handle.zero(layout.metadata, false).await?;
     // Old frames must not come back after the superblock says that this is ours.
     handle.flush().await?;
     let superblock = Superblock {
-        device: handle.id(),
+        device: made.id,
         appliance,
-        number,
+        number: made.number,
         sequence: 1,
         layout,
         member: None,
@@ -100,25 +191,116 @@ pub(super) async fn label_new(
 }
 
 impl Appliance {
-    /// Adds a device. With `force` whatever it holds is given up; without, a device of any appliance is refused.
-    pub async fn add_device(&self, device: Arc<dyn Device>, force: bool) -> Result<DeviceNumber, VerbError> {
-        let _one_verb = self.working.lock().await;
-        let number = self
-            .ledger
-            .store
-            .read(|truth| lowest_free(truth.devices.keys().map(|number| number.0)))
-            .await;
-        let number = DeviceNumber(number);
-        let (handle, superblock) = label_new(device, self.id, number, &self.ids, force).await?;
-        let record = DeviceRecord {
-            number,
-            id: handle.id(),
-            capacity: handle.info().capacity,
-        };
-        self.ledger.store.commit(vec![Record::Device(record)]).await?;
-        self.admit_device(&handle, superblock);
-        self.ledger.renew_holders().await?;
-        Ok(number)
+    /// Adds a device. One that an earlier try has labelled is taken.
+    pub async fn add_device(&self, operation: OperationId, new: NewDevice) -> Result<DeviceMade, VerbError> {
+        self.once(operation, async || {
+            let made = self
+                .ledger
+                .store
+                .read(|truth| place_device(truth, &new, &self.ids))
+                .await?;
+            let known = self.device_numbers().await;
+            let labelled = label_new(&new, self.id, &made, |id| known.get(&id).copied());
+            let (handle, superblock) = labelled.await?;
+            let mut records = device_records(&made, handle.info().capacity, new.name);
+            records.push(answered(operation, &made));
+            self.ledger.store.commit(records).await?;
+            self.admit_device(&handle, superblock);
+            self.renew_holders().await;
+            Ok(made)
+        })
+        .await
+    }
+
+    async fn device_numbers(&self) -> BTreeMap<DeviceId, DeviceNumber> {
+        let devices = self.ledger.store.read(|truth| {
+            let devices = truth.devices.values();
+            devices.map(|device| (device.id, device.number)).collect()
+        });
+        devices.await
+    }
+
+    /// A verb's change is durable: that the holders could not follow must not make it look undone.
+    async fn renew_holders(&self) {
+        if let Err(error) = self.ledger.renew_holders().await {
+            tracing::warn!(%error, "metadata holders could not be renewed");
+        }
+    }
+
+    /// Removes a device that is in no group and not the last one. What it holds of the metadata is moved off it first;
+    /// afterwards it is blank, where it is there.
+    pub async fn remove_device(&self, operation: OperationId, id: DeviceId) -> Result<(), VerbError> {
+        self.once(operation, async || {
+            let (number, user) = self.known_device(id).await?;
+            if let Some(group) = user {
+                let device = number;
+                return Err(VerbError::DeviceInUse { device, group });
+            }
+            self.check_others_hold(id, number)?;
+            self.ledger.renew_holders_without(Some(id)).await?;
+            let records = vec![Record::RemoveDevice(number), answered(operation, &())];
+            self.ledger.store.commit(records).await?;
+            let removed = self.ledger.present().remove(&id);
+            self.watch.forget_device(id);
+            if let Some(present) = removed
+                && let Err(error) = present.handle.erase().await
+            {
+                tracing::warn!(device = %id, %error, "removed device could not be made blank");
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a device out of service on purpose, until it is opened anew and [returned](Self::return_device). Its group
+    /// goes on without it; refused where that would lose data.
+    pub async fn fail_device(&self, operation: OperationId, id: DeviceId) -> Result<(), VerbError> {
+        self.once(operation, async || {
+            let (number, user) = self.known_device(id).await?;
+            let handle = self.ledger.device(id).ok_or(VerbError::DeviceAbsent(number))?;
+            if let Some(group_number) = user {
+                let group = self.serving_group(group_number)?;
+                *self.ledger.along() = Some(Along {
+                    group: group.id(),
+                    device: id,
+                    status: MemberStatus::Out,
+                    record: answered(operation, &()),
+                });
+                let out = group.take_out(id, BY_HAND).await;
+                let stored = self.ledger.along().take().is_none();
+                if !out? {
+                    let (device, group) = (number, group_number);
+                    return Err(VerbError::NotRedundant { device, group });
+                }
+                handle.fail(BY_HAND);
+                if stored {
+                    return Ok(());
+                }
+            } else {
+                self.check_others_hold(id, number)?;
+                handle.fail(BY_HAND);
+                self.renew_holders().await;
+            }
+            Ok(self.ledger.store.commit(vec![answered(operation, &())]).await?)
+        })
+        .await
+    }
+
+    fn check_others_hold(&self, id: DeviceId, number: DeviceNumber) -> Result<(), VerbError> {
+        let stays = |present: &Present| present.handle.id() != id && present.handle.failure().is_none();
+        match self.ledger.present().values().any(stays) {
+            true => Ok(()),
+            false => Err(VerbError::LastDevice(number)),
+        }
+    }
+
+    /// A device's number, and the group that it is in.
+    async fn known_device(&self, id: DeviceId) -> Result<(DeviceNumber, Option<GroupNumber>), VerbError> {
+        let looked = self.ledger.store.read(|truth| {
+            let number = truth.device(id)?.number;
+            Some((number, truth.group_of(id).map(|group| group.number)))
+        });
+        looked.await.ok_or(VerbError::NoSuchDevice(id))
     }
 
     pub(super) fn admit_device(&self, handle: &Arc<DeviceHandle>, superblock: Superblock) {
@@ -129,50 +311,42 @@ impl Appliance {
         self.ledger.present().insert(handle.id(), present);
     }
 
-    /// Every device that the appliance knows.
-    pub async fn devices(&self) -> Vec<DeviceState> {
-        let records: Vec<DeviceRecord> = self
-            .ledger
-            .store
-            .read(|truth| truth.devices.values().cloned().collect())
-            .await;
-        let present = self.ledger.present();
-        records
-            .into_iter()
-            .map(|record| {
-                let handle = present.get(&record.id).map(|present| &present.handle);
-                DeviceState {
-                    present: handle.is_some(),
-                    failure: handle.and_then(|handle| handle.failure().map(str::to_owned)),
-                    record,
-                }
-            })
-            .collect()
+    /// The open device behind a handle that is out of service: it can be returned as it is where it answers again, and
+    /// cannot be opened a second time.
+    pub fn held_device(&self, id: DeviceId) -> Option<Arc<dyn Device>> {
+        let handle = self.ledger.device(id)?;
+        handle.failure().is_some().then(|| handle.device())
     }
 
     /// Takes a device of this appliance into service again that was absent or had failed: its group begins to copy to
     /// it what it missed. The device must have been opened anew.
-    pub async fn return_device(&self, device: Arc<dyn Device>) -> Result<DeviceNumber, VerbError> {
-        let _one_verb = self.working.lock().await;
-        let probe = DeviceHandle::new(DeviceId(uuid::Uuid::nil()), Arc::clone(&device));
-        let found = superblock::read(&probe).await?;
-        let found = found.ok_or(VerbError::NoSuchDevice(DeviceNumber(u32::MAX)))?;
-        if found.appliance != self.id {
-            return Err(VerbError::ForeignAppliance(found.appliance));
-        }
-        let handle = Arc::new(DeviceHandle::new(found.device, device));
-        let number = found.number;
-        let serves = self
-            .ledger
-            .device(found.device)
-            .is_some_and(|known| known.failure().is_none());
-        if serves {
-            return Err(VerbError::DeviceServes(number));
-        }
-        self.admit_device(&handle, found.clone());
-        self.rejoin(&handle, &found).await?;
-        self.ledger.renew_holders().await?;
-        Ok(number)
+    pub async fn return_device(
+        &self,
+        operation: OperationId,
+        device: Arc<dyn Device>,
+    ) -> Result<DeviceMade, VerbError> {
+        self.once(operation, async || {
+            let found = superblock::read(&probe(Arc::clone(&device))).await?;
+            let found = found.ok_or(VerbError::NoSuperblock)?;
+            if found.appliance != self.id {
+                return Err(VerbError::ForeignAppliance(found.appliance));
+            }
+            let id = found.device;
+            let (number, _) = self.known_device(id).await?;
+            let handle = Arc::new(DeviceHandle::new(id, device));
+            let known = self.ledger.device(id);
+            if known.is_some_and(|known| known.failure().is_none()) {
+                return Err(VerbError::DeviceServes(number));
+            }
+            self.admit_device(&handle, found.clone());
+            self.rejoin(&handle, &found).await?;
+            self.renew_holders().await;
+            let made = DeviceMade { number, id };
+            let commit = self.ledger.store.commit(vec![answered(operation, &made)]);
+            commit.await?;
+            Ok(made)
+        })
+        .await
     }
 
     /// Has a device that is there again join its group, where its past allows it.
@@ -200,6 +374,23 @@ impl Appliance {
     }
 }
 
+/// Number and identity of a device to be added.
+fn place_device(truth: &Truth, new: &NewDevice, ids: &IdSource) -> Result<DeviceMade, VerbError> {
+    let id = new.id.unwrap_or_else(|| DeviceId::random(ids));
+    if truth.device(id).is_some() {
+        return Err(VerbError::IdTaken(id.0));
+    }
+    if let Some(name) = &new.name {
+        check_new(name, truth.device_names.values())?;
+    }
+    let taken = truth.devices.keys().map(|number| number.0);
+    let number = free_number(new.number.map(|number| number.0), taken)?;
+    Ok(DeviceMade {
+        number: DeviceNumber(number),
+        id,
+    })
+}
+
 /// Whether the membership in a device's superblock is in the line of descent of its group's record.
 pub(super) fn descends(record: &GroupRecord, superblock: &Superblock) -> bool {
     let label = superblock
@@ -210,8 +401,22 @@ pub(super) fn descends(record: &GroupRecord, superblock: &Superblock) -> bool {
     labelled.is_some_and(|labelled| record.descends_from(labelled.membership))
 }
 
+/// The number that is asked for, or the lowest that is not among `taken`, which come in ascending order.
+pub(super) fn free_number(
+    asked: Option<u32>,
+    mut taken: impl Iterator<Item = u32>,
+) -> Result<u32, VerbError> {
+    match asked {
+        // The greatest one stands for nobody.
+        Some(u32::MAX) => Err(VerbError::NumberTaken(u32::MAX)),
+        Some(number) if taken.any(|other| other == number) => Err(VerbError::NumberTaken(number)),
+        Some(number) => Ok(number),
+        None => Ok(lowest_free(taken)),
+    }
+}
+
 /// The lowest number that is not among `taken`, which come in ascending order.
-pub(super) fn lowest_free(taken: impl Iterator<Item = u32>) -> u32 {
+fn lowest_free(taken: impl Iterator<Item = u32>) -> u32 {
     let mut free = 0;
     for number in taken {
         if number != free {

@@ -3,12 +3,18 @@
 use crate::device::DeviceError;
 use crate::device::signature::Signature;
 use crate::device::superblock::SuperblockError;
+use crate::export::access::ClientRangeError;
+use crate::export::registry::RegistryError;
 use crate::io::IoError;
 use crate::logical_device::numbering::NumberingError;
 use crate::logical_device::slices::SliceLengthError;
 use crate::map::PlacementError;
 use crate::metadata::StoreError;
-use crate::types::{ApplianceId, ByteSize, DeviceNumber, GroupNumber, VolumeNumber};
+use crate::types::geometry::CapacityError;
+use crate::types::{
+    ApplianceId, ByteSize, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, OperationId, VolumeId,
+    VolumeNumber,
+};
 
 /// A refused verb, with what would have been right.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +27,29 @@ pub enum VerbError {
     ForeignContent(Vec<Signature>),
     #[error("the device is device {0} of this appliance already")]
     DeviceKnown(DeviceNumber),
+    #[error("operation {0} was answered already, and was something else")]
+    OperationReused(OperationId),
+    #[error("identity {0} is taken")]
+    IdTaken(uuid::Uuid),
+    #[error("number {0} is taken")]
+    NumberTaken(u32),
+    #[error("appliance {0} is made already: open it")]
+    ApplianceMade(ApplianceId),
+    #[error("no device is given")]
+    NoDevices,
+    #[error("the device was in RAID group {0} of this appliance; add it with force to give its content up")]
+    DeviceWasMember(GroupId),
     #[error("there is no device {0}")]
-    NoSuchDevice(DeviceNumber),
+    NoSuchDevice(DeviceId),
+    #[error("the device belongs to no appliance")]
+    NoSuperblock,
+    #[error("device {0} is the last one")]
+    LastDevice(DeviceNumber),
+    #[error("RAID group {group} would lose data without device {device}")]
+    NotRedundant {
+        device: DeviceNumber,
+        group: GroupNumber,
+    },
     #[error("device {0} is not there")]
     DeviceAbsent(DeviceNumber),
     #[error("device {0} is in service")]
@@ -47,16 +74,29 @@ pub enum VerbError {
     #[error("the new device has blocks of {block} bytes, its group serves blocks of {group_block}")]
     MemberBlock { block: u32, group_block: u32 },
     #[error("there is no RAID group {0}")]
-    NoSuchGroup(GroupNumber),
+    NoSuchGroup(GroupId),
     #[error("RAID group {0} waits for members")]
     GroupWaits(GroupNumber),
     #[error("RAID group {group} is used by {volumes} volumes")]
     GroupInUse { group: GroupNumber, volumes: usize },
     #[error("there is no volume {0}")]
-    NoSuchVolume(VolumeNumber),
-    #[error("volume {0} exists already")]
-    VolumeExists(VolumeNumber),
-    #[error("a volume is named {0:?} already")]
+    NoSuchVolume(VolumeId),
+    #[error("volume {0} is not served: its stored map contradicts itself")]
+    VolumeUnsound(VolumeNumber),
+    #[error("volume {volume} is exported as {}", exports.join(", "))]
+    VolumeExported {
+        volume: VolumeNumber,
+        exports: Vec<String>,
+    },
+    #[error("there is no export {0}")]
+    NoSuchExport(ExportId),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    ClientRange(#[from] ClientRangeError),
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
+    #[error("the name {0:?} is taken")]
     NameTaken(String),
     #[error(
         "{0:?} is no name: use 1 to 64 letters, digits, '-', '_' or '.', beginning with a letter or digit"

@@ -1,23 +1,27 @@
-//! RAID groups: making, replacing members, deleting, and what they say of themselves.
+//! RAID groups: making and deleting.
 
 use std::sync::Arc;
 
-use super::devices::lowest_free;
+use serde::{Deserialize, Serialize};
+
+use super::devices::free_number;
 use super::error::VerbError;
-use super::open::{WaitingGroup, wait};
+use super::names::check_new;
+use super::operation::{GroupMade, answered};
 use super::records::{Record, Truth};
+use super::start::wait;
 use super::tend::Tending;
-use super::{Appliance, GroupSlot, Working};
+use super::{Appliance, GroupSlot};
 use crate::device::DeviceHandle;
 use crate::device::superblock::DeviceLayout;
 use crate::io::IoError;
 use crate::logical_device::{Allocator, SliceLength};
 use crate::raid::group::{Group, OpenError};
-use crate::raid::membership::{Journal, Serving};
+use crate::raid::membership::Journal;
 use crate::raid::record::{MAX_MEMBERS, NewGroup};
 use crate::raid::region_log::{log_len, log_range};
-use crate::raid::{GroupRecord, GroupState, Layout, Level, MemberRecord, MemberStatus};
-use crate::types::{ByteRange, ByteSize, DeviceNumber, GroupId, GroupNumber};
+use crate::raid::{GroupRecord, Layout, Level, MemberRecord, MemberStatus};
+use crate::types::{ByteRange, ByteSize, DeviceId, DeviceNumber, GroupId, GroupNumber, OperationId};
 
 /// Where data begins and member lengths end: good for any device.
 const DATA_ALIGN: u64 = 1 << 20;
@@ -30,37 +34,50 @@ const SMALLEST_REGION: u64 = 1 << 20;
 /// A group to be made.
 #[derive(Debug, Clone)]
 pub struct NewGroupRequest {
+    /// A random one is taken unless one is given.
+    pub id: Option<GroupId>,
+    /// The lowest free number is taken unless one is given.
+    pub number: Option<GroupNumber>,
+    pub name: Option<String>,
     pub level: Level,
-    /// By number, in the order of their roles.
-    pub members: Vec<DeviceNumber>,
+    /// In the order of their roles.
+    pub members: Vec<DeviceId>,
     pub slice: SliceLength,
     /// Stripe unit in bytes.
     pub unit: u64,
 }
 
 /// Space of a larger member that a group does not use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waste {
     pub device: DeviceNumber,
     pub bytes: u64,
 }
 
-/// What a group says of itself.
-#[derive(Debug, Clone)]
-pub struct GroupStatus {
-    pub record: GroupRecord,
-    pub state: Option<GroupState>,
-    pub waiting: Option<WaitingGroup>,
-    pub serving: Vec<Serving>,
-    pub regions_to_sync: usize,
-    pub marked_regions: usize,
+/// A free device that is to be a member.
+pub(super) struct ChosenMember {
+    pub(super) number: DeviceNumber,
+    pub(super) device: Arc<DeviceHandle>,
+    pub(super) layout: DeviceLayout,
 }
 
-/// A free device that is to be a member.
-struct ChosenMember {
-    number: DeviceNumber,
-    device: Arc<DeviceHandle>,
-    layout: DeviceLayout,
+/// A group as it would be made.
+pub(super) struct GroupPlan {
+    pub(super) made: GroupMade,
+    members: Vec<ChosenMember>,
+    pub(super) layout: Layout,
+    region: u64,
+    log: u64,
+    pub(super) slices: u32,
+}
+
+impl GroupPlan {
+    fn places(&self) -> Vec<MemberRecord> {
+        let place = |member: &ChosenMember| {
+            place_member(&member.device, member.layout, self.log, MemberStatus::InSync)
+        };
+        self.members.iter().map(place).collect()
+    }
 }
 
 /// How a group lies on devices that offer so many payload bytes at the least.
@@ -87,7 +104,12 @@ fn shape(level: Level, members: u32, unit: u64, payload: u64) -> (Layout, u64, u
     }
 }
 
-fn place_member(device: &DeviceHandle, layout: DeviceLayout, log: u64, status: MemberStatus) -> MemberRecord {
+pub(super) fn place_member(
+    device: &DeviceHandle,
+    layout: DeviceLayout,
+    log: u64,
+    status: MemberStatus,
+) -> MemberRecord {
     let start = layout.payload.start();
     MemberRecord {
         device: device.id(),
@@ -102,9 +124,50 @@ impl Appliance {
     /// what is wasted of the others.
     pub async fn create_group(
         &self,
+        operation: OperationId,
         request: &NewGroupRequest,
-    ) -> Result<(GroupNumber, Vec<Waste>), VerbError> {
-        let mut working = self.working.lock().await;
+    ) -> Result<GroupMade, VerbError> {
+        self.once(operation, async || {
+            let plan = self.plan_group(request).await?;
+            let (number, id) = (plan.made.number, plan.made.id);
+            let first_logical_device = self.working.borrow_mut().numbering.add(number, plan.slices)?;
+            let new = NewGroup {
+                id,
+                number,
+                layout: plan.layout,
+                granule: GRANULE,
+                region: plan.region,
+                slice: request.slice.bytes(),
+                first_logical_device,
+                members: plan.places(),
+            };
+            let records = vec![
+                Record::GroupName {
+                    group: id,
+                    name: request.name.clone(),
+                },
+                answered(operation, &plan.made),
+            ];
+            match self.make_group(new, records).await {
+                Ok(Ok(group)) => {
+                    self.serve_group(group, request.slice, plan.slices);
+                    Ok(plan.made)
+                }
+                Ok(Err(error)) => {
+                    self.hold_back(number, id, wait("it could not be opened", &[]));
+                    Err(IoError::Device(error.to_string()).into())
+                }
+                Err(error) => {
+                    self.working.borrow_mut().numbering.remove(number);
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+
+    /// What a request comes to, after everything about it was checked.
+    pub(super) async fn plan_group(&self, request: &NewGroupRequest) -> Result<GroupPlan, VerbError> {
         let members = self.chosen_members(request).await?;
         let payload = |member: &ChosenMember| member.layout.payload.len();
         let smallest = members.iter().map(payload).min().unwrap_or(0);
@@ -125,40 +188,26 @@ impl Appliance {
             .map(wasted)
             .filter(|waste| waste.bytes >= DATA_ALIGN)
             .collect();
-        let number = self
-            .ledger
-            .store
-            .read(|truth| lowest_free(truth.groups.keys().map(|number| number.0)))
-            .await;
-        let number = GroupNumber(number);
-        let first_logical_device = working.numbering.add(number, slices)?;
-        let made = self.make_group(NewGroup {
-            id: GroupId::random(&self.ids),
-            number,
-            layout,
-            granule: GRANULE,
-            region,
-            slice: request.slice.bytes(),
-            first_logical_device,
-            members: members
-                .iter()
-                .map(|member| place_member(&member.device, member.layout, log, MemberStatus::InSync))
-                .collect(),
+        let id = request.id.unwrap_or_else(|| GroupId::random(&self.ids));
+        let number = self.ledger.store.read(|truth| {
+            if truth.group(id).is_some() {
+                return Err(VerbError::IdTaken(id.0));
+            }
+            if let Some(name) = &request.name {
+                check_new(name, truth.group_names.values())?;
+            }
+            let taken = truth.groups.keys().map(|number| number.0);
+            free_number(request.number.map(|number| number.0), taken)
         });
-        match made.await {
-            Ok(Ok(group)) => {
-                self.serve_group(&mut working, group, request.slice, slices);
-                Ok((number, waste))
-            }
-            Ok(Err(error)) => {
-                self.hold_back(number, wait("it could not be opened", &[]));
-                Err(IoError::Device(error.to_string()).into())
-            }
-            Err(error) => {
-                working.numbering.remove(number);
-                Err(error)
-            }
-        }
+        let number = GroupNumber(number.await?);
+        Ok(GroupPlan {
+            made: GroupMade { number, id, waste },
+            members,
+            layout,
+            region,
+            log,
+            slices,
+        })
     }
 
     /// The devices that a request names, after everything about them was checked.
@@ -180,23 +229,23 @@ impl Appliance {
             });
         }
         let mut members = Vec::new();
-        for (index, number) in request.members.iter().enumerate() {
-            if request.members[..index].contains(number) {
-                return Err(VerbError::DeviceTwice(*number));
+        for (index, id) in request.members.iter().enumerate() {
+            let member = self.free_device(*id).await?;
+            if request.members[..index].contains(id) {
+                return Err(VerbError::DeviceTwice(member.number));
             }
-            let (device, layout) = self.free_device(*number).await?;
-            members.push(ChosenMember {
-                number: *number,
-                device,
-                layout,
-            });
+            members.push(member);
         }
         Ok(members)
     }
 
     /// Makes a group durable and opens it. The outer error: nothing was made; the inner one: it exists, but cannot
     /// serve.
-    async fn make_group(&self, new: NewGroup) -> Result<Result<Arc<Group>, OpenError>, VerbError> {
+    async fn make_group(
+        &self,
+        new: NewGroup,
+        records: Vec<Record>,
+    ) -> Result<Result<Arc<Group>, OpenError>, VerbError> {
         let record = GroupRecord::new(new, &self.ids);
         let devices = self.member_devices(&record);
         for (member, device) in record.members.iter().zip(devices.iter().flatten()) {
@@ -206,10 +255,9 @@ impl Appliance {
                 .await
                 .map_err(|error| IoError::Device(error.0))?;
         }
-        self.ledger
-            .store
-            .commit(vec![Record::Group(record.clone())])
-            .await?;
+        let mut all = vec![Record::Group(record.clone())];
+        all.extend(records);
+        self.ledger.store.commit(all).await?;
         let journal = Arc::clone(&self.ledger) as Arc<dyn Journal>;
         let opened = Group::open(record, devices, journal).await;
         Ok(opened.map(Arc::new))
@@ -224,14 +272,9 @@ impl Appliance {
     }
 
     /// Takes a group into service; `slices` of it are free until volumes are restored.
-    pub(super) fn serve_group(
-        &self,
-        working: &mut Working,
-        group: Arc<Group>,
-        slice: SliceLength,
-        slices: u32,
-    ) {
-        working
+    pub(super) fn serve_group(&self, group: Arc<Group>, slice: SliceLength, slices: u32) {
+        self.working
+            .borrow_mut()
             .allocators
             .insert(group.number(), Allocator::new(slice, slices));
         let tending = Tending::of(&group);
@@ -240,167 +283,80 @@ impl Appliance {
             .insert(group.number(), GroupSlot::Serving { group, tending });
     }
 
-    /// A device that is there and in no group, with its layout.
-    async fn free_device(
-        &self,
-        number: DeviceNumber,
-    ) -> Result<(Arc<DeviceHandle>, DeviceLayout), VerbError> {
-        let looked = self
-            .ledger
-            .store
-            .read(|truth| (truth.devices.get(&number).cloned(), user_of(truth, number)))
-            .await;
-        let (Some(record), user) = looked else {
-            return Err(VerbError::NoSuchDevice(number));
-        };
+    /// A device that is there and in no group.
+    pub(super) async fn free_device(&self, id: DeviceId) -> Result<ChosenMember, VerbError> {
+        let looked = self.ledger.store.read(|truth| {
+            let record = truth.device(id).cloned()?;
+            Some((record, truth.group_of(id).map(|group| group.number)))
+        });
+        let (record, user) = looked.await.ok_or(VerbError::NoSuchDevice(id))?;
+        let number = record.number;
         if let Some(group) = user {
             return Err(VerbError::DeviceInUse {
                 device: number,
                 group,
             });
         }
-        let device = self.ledger.device(record.id);
+        let device = self.ledger.device(id);
         let device = device
             .filter(|device| device.failure().is_none())
             .ok_or(VerbError::DeviceAbsent(number))?;
         let layout = DeviceLayout::for_capacity(record.capacity).ok_or(VerbError::DeviceAbsent(number))?;
-        Ok((device, layout))
-    }
-
-    /// Puts a free device in the place of a member, which is not used any more, and begins to copy to it.
-    pub async fn replace_member(
-        &self,
-        number: GroupNumber,
-        old: DeviceNumber,
-        new: DeviceNumber,
-    ) -> Result<(), VerbError> {
-        let _one_verb = self.working.lock().await;
-        let group = self.serving_group(number)?;
-        let old_id = self
-            .ledger
-            .store
-            .read(|truth| truth.devices.get(&old).map(|record| record.id))
-            .await;
-        let record = group.record();
-        let member = old_id
-            .and_then(|id| record.member(id))
-            .ok_or(VerbError::NoSuchDevice(old))?;
-        let (device, layout) = self.free_device(new).await?;
-        let (block, group_block) = (device.info().block, group.block());
-        if block > group_block {
-            return Err(VerbError::MemberBlock { block, group_block });
-        }
-        let place = place_member(
-            &device,
+        Ok(ChosenMember {
+            number,
+            device,
             layout,
-            record.members[member].log.len(),
-            MemberStatus::Blank,
-        );
-        let data_end = place.data_start + record.layout.member_len;
-        if data_end > layout.payload.end() {
-            let offered = layout.payload.end().saturating_sub(place.data_start);
-            let needed = ByteSize(record.layout.member_len);
-            return Err(VerbError::MemberTooSmall {
-                offered: ByteSize(offered),
-                needed,
-            });
-        }
-        Group::format_member(&device, place.log).await?;
-        group.replace(member, place).await?;
-        // A label of this membership: without one the device would be a stranger after a crash.
-        self.ledger
-            .label(&device, &group.record())
-            .await
-            .map_err(|error| IoError::Device(error.0))?;
-        group.join(member, device).await?;
-        Ok(self.ledger.renew_holders().await?)
+        })
     }
 
     /// Deletes a group that no volume uses; its devices are free afterwards.
-    pub async fn delete_group(&self, number: GroupNumber) -> Result<(), VerbError> {
-        let mut working = self.working.lock().await;
-        let group = self.serving_group(number)?;
-        let volumes = self
-            .ledger
-            .store
-            .read(|truth| users_of_group(truth, number))
-            .await;
-        if volumes > 0 {
-            return Err(VerbError::GroupInUse {
-                group: number,
-                volumes,
-            });
-        }
-        self.ledger
-            .store
-            .commit(vec![Record::RemoveGroup(number)])
-            .await?;
-        let removed = self.groups.borrow_mut().remove(&number);
-        if let Some(GroupSlot::Serving { tending, .. }) = removed {
-            tending.end().await;
-        }
+    pub async fn delete_group(&self, operation: OperationId, id: GroupId) -> Result<(), VerbError> {
+        self.once(operation, async || {
+            let number = self.group_number(id).await?;
+            let group = self.serving_group(number)?;
+            let users = self.ledger.store.read(|truth| users_of_group(truth, number));
+            let volumes = users.await;
+            if volumes > 0 {
+                let group = number;
+                return Err(VerbError::GroupInUse { group, volumes });
+            }
+            let records = vec![Record::RemoveGroup(number), answered(operation, &())];
+            self.ledger.store.commit(records).await?;
+            let removed = self.groups.borrow_mut().remove(&number);
+            if let Some(GroupSlot::Serving { tending, .. }) = removed {
+                tending.end().await;
+            }
+            self.forget_slices(number);
+            for device in self.member_devices(&group.record()).into_iter().flatten() {
+                // The label of a group that is gone means nothing; clearing it is a kindness to whoever examines it.
+                let _ = self.ledger.relabel(&device, None).await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn forget_slices(&self, number: GroupNumber) {
+        let mut working = self.working.borrow_mut();
         working.allocators.remove(number);
         working.numbering.remove(number);
-        for device in self.member_devices(&group.record()).into_iter().flatten() {
-            // The label of a group that is gone means nothing; clearing it is a kindness to whoever examines it.
-            let _ = self.ledger.relabel(&device, None).await;
-        }
-        Ok(())
+    }
+
+    /// A group's number now.
+    pub(super) async fn group_number(&self, id: GroupId) -> Result<GroupNumber, VerbError> {
+        let known = self
+            .ledger
+            .store
+            .read(|truth| truth.group(id).map(|group| group.number));
+        known.await.ok_or(VerbError::NoSuchGroup(id))
     }
 
     pub(super) fn serving_group(&self, number: GroupNumber) -> Result<Arc<Group>, VerbError> {
         match self.groups.borrow().get(&number) {
             Some(GroupSlot::Serving { group, .. }) => Ok(Arc::clone(group)),
-            Some(GroupSlot::Waiting(_)) => Err(VerbError::GroupWaits(number)),
-            None => Err(VerbError::NoSuchGroup(number)),
+            _ => Err(VerbError::GroupWaits(number)),
         }
     }
-
-    /// Every group that the appliance knows.
-    pub async fn group_statuses(&self) -> Vec<GroupStatus> {
-        let records: Vec<GroupRecord> = self
-            .ledger
-            .store
-            .read(|truth| truth.groups.values().cloned().collect())
-            .await;
-        records
-            .into_iter()
-            .map(|record| self.group_status(record))
-            .collect()
-    }
-
-    fn group_status(&self, record: GroupRecord) -> GroupStatus {
-        match self.groups.borrow().get(&record.number) {
-            Some(GroupSlot::Serving { group, .. }) => GroupStatus {
-                state: Some(group.state()),
-                waiting: None,
-                serving: group.serving(),
-                regions_to_sync: group.regions_to_sync(),
-                marked_regions: group.marked_regions(),
-                record: group.record(),
-            },
-            slot => GroupStatus {
-                record,
-                state: None,
-                waiting: slot.and_then(|slot| match slot {
-                    GroupSlot::Waiting(why) => Some(why.clone()),
-                    GroupSlot::Serving { .. } => None,
-                }),
-                serving: Vec::new(),
-                regions_to_sync: 0,
-                marked_regions: 0,
-            },
-        }
-    }
-}
-
-fn user_of(truth: &Truth, device: DeviceNumber) -> Option<GroupNumber> {
-    let id = truth.devices.get(&device)?.id;
-    truth
-        .groups
-        .values()
-        .find(|group| group.member(id).is_some())
-        .map(|group| group.number)
 }
 
 fn users_of_group(truth: &Truth, number: GroupNumber) -> usize {

@@ -12,9 +12,9 @@ use crate::device::DeviceHandle;
 use crate::device::superblock::{self, MemberLabel, Superblock};
 use crate::metadata::store::MAX_HOLDERS;
 use crate::metadata::{Store, StoreError};
-use crate::raid::GroupRecord;
 use crate::raid::membership::{Journal, JournalError};
-use crate::types::{ByteRange, DeviceId, IdSource};
+use crate::raid::{GroupRecord, MemberStatus};
+use crate::types::{ByteRange, DeviceId, GroupId, IdSource};
 
 /// A device that is there, and what its superblock says.
 #[derive(Clone)]
@@ -23,10 +23,28 @@ pub(super) struct Present {
     pub(super) superblock: Superblock,
 }
 
+/// A record that is to be stored with a change of a group's membership: with the first that gives this device, as a
+/// member of this group, that status.
+pub(super) struct Along {
+    pub(super) group: GroupId,
+    pub(super) device: DeviceId,
+    pub(super) status: MemberStatus,
+    pub(super) record: Record,
+}
+
+impl Along {
+    fn belongs_to(&self, record: &GroupRecord) -> bool {
+        let member = record.member(self.device).map(|member| record.members[member]);
+        record.id == self.group && member.is_some_and(|member| member.status == self.status)
+    }
+}
+
 /// The metadata, and the devices that are there.
 pub(super) struct Ledger {
     pub(super) store: Store<Truth>,
     pub(super) present: Mutex<BTreeMap<DeviceId, Present>>,
+    /// What the verb that runs wants to be stored with what it changes.
+    pub(super) along: Mutex<Option<Along>>,
     pub(super) ids: IdSource,
 }
 
@@ -70,6 +88,10 @@ impl Ledger {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn along(&self) -> MutexGuard<'_, Option<Along>> {
+        self.along.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A device that is there.
     pub(super) fn device(&self, id: DeviceId) -> Option<Arc<DeviceHandle>> {
         self.present().get(&id).map(|present| Arc::clone(&present.handle))
@@ -77,11 +99,16 @@ impl Ledger {
 
     /// Lets devices that are there take the places of metadata holders that are not.
     pub(super) async fn renew_holders(&self) -> Result<(), StoreError> {
+        self.renew_holders_without(None).await
+    }
+
+    /// The same, and has one device hold the metadata no more.
+    pub(super) async fn renew_holders_without(&self, but: Option<DeviceId>) -> Result<(), StoreError> {
         let named = self.store.holders().await;
         let there = self
             .present()
             .values()
-            .filter(|present| present.handle.failure().is_none())
+            .filter(|present| present.handle.failure().is_none() && Some(present.handle.id()) != but)
             .cloned()
             .collect();
         let chosen = choose_holders(there, &named);
@@ -127,7 +154,10 @@ impl Journal for Ledger {
         members: &'a [Arc<DeviceHandle>],
     ) -> Pin<Box<dyn Future<Output = Result<(), JournalError>> + 'a>> {
         Box::pin(async move {
-            let commit = self.store.commit(vec![Record::Group(record.clone())]).await;
+            let mut records = vec![Record::Group(record.clone())];
+            let along = self.along().take_if(|along| along.belongs_to(record));
+            records.extend(along.map(|along| along.record));
+            let commit = self.store.commit(records).await;
             commit.map_err(|error| JournalError(error.to_string()))?;
             // A member that failed may have been a holder: the next failure must find enough of them.
             if let Err(error) = self.renew_holders().await {

@@ -2,36 +2,57 @@
 //! this.
 //!
 //! Verbs run one at a time. Each checks everything first, then makes its records durable, then changes what serves; so
-//! a verb that fails has changed nothing, and one that was answered survives a crash (R11).
+//! a verb that fails has changed nothing, and one that was answered survives a crash (R11). Each carries the identity of
+//! the operation that asks for it, and is done once (R10). What it acts on is named by identity, for numbers are used
+//! again.
 //!
 //! Everything here runs on one data thread; the volumes and groups that it hands out serve on all of them.
 
 mod devices;
 mod error;
+mod exports;
 mod groups;
 mod journal;
+mod members;
+mod names;
 mod open;
+mod operation;
+mod preview;
 pub mod records;
+mod settings;
+mod start;
+mod status;
 mod tend;
 mod volumes;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::event::Events;
+use crate::export::Registry;
 use crate::logical_device::{Allocators, Numbering};
 use crate::raid::Group;
-use crate::types::{ApplianceId, DeviceId, GroupNumber, IdSource, VolumeNumber};
+use crate::types::{ApplianceId, DeviceId, GroupId, GroupNumber, IdSource, VolumeNumber};
 use crate::volume::Volume;
 use journal::Ledger;
 use tend::Tending;
+use watch::Watch;
 
-pub use devices::{DeviceState, Examined, examine};
+pub use devices::{Examined, NewDevice, examine};
 pub use error::VerbError;
-pub use groups::{GroupStatus, NewGroupRequest, Waste};
-pub use open::{OpenError, OpenOptions, WaitingGroup};
-pub use records::{DeviceRecord, VolumeRecord};
-pub use volumes::{NewVolume, VolumeMade, VolumeStatus};
+pub use exports::{ExportChange, ExportStatus, NewExport};
+pub use groups::{NewGroupRequest, Waste};
+pub use open::{NewAppliance, OpenError, OpenOptions};
+pub use operation::{Answer, DeviceMade, ExportMade, GroupMade, VolumeMade};
+pub use preview::GroupPreview;
+pub use records::{ApplianceSettings, DeviceRecord, ExportRecord, VolumeRecord};
+pub use settings::SettingsChange;
+pub use start::WaitingGroup;
+pub use status::{DeviceMember, DeviceState, GroupStatus, VolumeStatus};
+pub use volumes::{NewPlacements, NewVolume};
 
 /// A group that the metadata knows.
 enum GroupSlot {
@@ -40,8 +61,14 @@ enum GroupSlot {
         tending: Tending,
     },
     /// Not started, and why (R6).
-    Waiting(WaitingGroup),
+    Waiting {
+        id: GroupId,
+        waiting: WaitingGroup,
+    },
 }
+
+type Groups = Rc<RefCell<BTreeMap<GroupNumber, GroupSlot>>>;
+type Volumes = Rc<RefCell<BTreeMap<VolumeNumber, Arc<Volume>>>>;
 
 /// What the verbs work on.
 #[derive(Default)]
@@ -55,10 +82,13 @@ pub struct Appliance {
     id: ApplianceId,
     ids: IdSource,
     ledger: Arc<Ledger>,
-    groups: RefCell<BTreeMap<GroupNumber, GroupSlot>>,
-    volumes: RefCell<BTreeMap<VolumeNumber, Arc<Volume>>>,
+    groups: Groups,
+    volumes: Volumes,
+    registry: Arc<Registry<Volume>>,
+    watch: Rc<Watch>,
+    working: RefCell<Working>,
     /// Held by the verb that runs.
-    working: tokio::sync::Mutex<Working>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Appliance {
@@ -69,6 +99,16 @@ impl Appliance {
     /// The devices that hold the metadata.
     pub async fn metadata_holders(&self) -> Vec<DeviceId> {
         self.ledger.store.holders().await
+    }
+
+    /// What happened since the start.
+    pub fn events(&self) -> Arc<Events> {
+        Arc::clone(&self.watch.events)
+    }
+
+    /// The exports that hosts can attach to at this moment. The appliance offers and withdraws them.
+    pub fn registry(&self) -> Arc<Registry<Volume>> {
+        Arc::clone(&self.registry)
     }
 
     /// A serving group.
@@ -92,6 +132,7 @@ impl Appliance {
     /// Ends everything in order: no request runs afterwards, everything is durable, and no mark is left that the next
     /// start would have to work off, but those of copies that are still being made equal.
     pub async fn stop(self) {
+        self.withdraw_exports().await;
         for volume in self.volumes() {
             volume.retire().await;
         }
@@ -112,5 +153,13 @@ impl Appliance {
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod device_tests;
+#[cfg(test)]
+mod exports_tests;
+#[cfg(test)]
+mod operation_tests;
 #[cfg(test)]
 mod tests;

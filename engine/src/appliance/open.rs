@@ -8,32 +8,35 @@
 //! by the user's word.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use super::devices::{descends, label_new};
+use super::devices::{NewDevice, check_new_devices, check_unmade, device_records, label_new};
 use super::error::VerbError;
-use super::journal::{self, Ledger, Present, choose_holders};
-use super::records::{DeviceRecord, GroupSlices, Record, Truth, VolumeTruth};
-use super::{Appliance, GroupSlot, Working};
+use super::journal::{Ledger, Present, choose_holders};
+use super::names::check_name;
+use super::operation::{DeviceMade, answered};
+use super::records::{ApplianceSettings, Record, Truth, VolumeTruth};
+use super::start::{Start, Starts, UNSOUND, WaitingGroup, all_wait, decide, restore_allocators, wait};
+use super::watch::Watch;
+use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, SuperblockError};
 use crate::device::{Device, DeviceHandle};
-use crate::logical_device::{Allocator, SliceLength, SliceState, Slices};
+use crate::export::Registry;
+use crate::logical_device::SliceLength;
 use crate::map::VolumeMap;
-use crate::metadata::{Elected, HolderCopy, Store, StoreError, elect};
+use crate::metadata::{HolderCopy, Store, StoreError, elect};
 use crate::planted::{self, Planted};
 use crate::raid::membership::Journal;
 use crate::raid::{Group, GroupRecord, MemberStatus};
-use crate::types::{ApplianceId, DeviceId, DeviceNumber, EmulationType, GroupNumber, IdSource, VolumeNumber};
-
-/// Owner of slices that could not be cleared: no volume has this number.
-const NOBODY: VolumeNumber = VolumeNumber(u32::MAX);
-
-/// Why a group waits whose record is not to be relied on.
-const UNSOUND: &str = "its stored record contradicts itself or its devices";
+use crate::types::{
+    ApplianceId, ByteRange, DeviceId, DeviceNumber, GroupId, GroupNumber, IdSource, OperationId,
+};
+use crate::volume::Volume;
 
 /// What the user says at a start.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct OpenOptions {
     /// Start groups although members are absent that may know better, or newer metadata is damaged: what only they know
     /// is given up.
@@ -42,6 +45,10 @@ pub struct OpenOptions {
     pub prefer: Option<DeviceId>,
     /// Start nothing and write nothing: only what the metadata says can be asked for.
     pub look_only: bool,
+    /// Where exports are offered.
+    pub registry: Arc<Registry<Volume>>,
+    /// Disables every export, durably: who takes over an appliance's devices says himself what is offered.
+    pub exports_off: bool,
 }
 
 /// Why an appliance could not be opened.
@@ -57,6 +64,8 @@ pub enum OpenError {
     DeviceTwice(DeviceNumber),
     #[error("no device holds the appliance's metadata")]
     NoMetadata,
+    #[error("appliance {0} was not made to the end: make it again, with the same identity")]
+    Unfinished(ApplianceId),
     #[error("a device cannot be read: {0}")]
     Superblock(#[from] SuperblockError),
     #[error("metadata: {0}")]
@@ -65,63 +74,87 @@ pub enum OpenError {
     Verb(#[from] VerbError),
 }
 
-/// A group that was not started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WaitingGroup {
-    pub why: &'static str,
-    /// Devices whose coming would help.
-    pub missing: Vec<DeviceId>,
+/// An appliance to be made.
+pub struct NewAppliance {
+    pub id: ApplianceId,
+    pub settings: ApplianceSettings,
+    /// At least one.
+    pub devices: Vec<NewDevice>,
+    /// Where exports are offered.
+    pub registry: Arc<Registry<Volume>>,
 }
 
 impl Appliance {
-    /// Starts a new appliance on these devices. With `force` whatever they hold is given up.
-    pub async fn create(
-        devices: Vec<Arc<dyn Device>>,
-        force: bool,
-        ids: IdSource,
-    ) -> Result<Self, VerbError> {
-        let id = ApplianceId::random(&ids);
+    /// Starts a new appliance on these devices; the answer that is kept for the operation tells of the first of them.
+    /// Devices that an earlier try with the same identity has labelled are taken; where it had got so far that the
+    /// metadata names the appliance, this is refused: [`open`](Self::open) it.
+    pub async fn create(operation: OperationId, new: NewAppliance, ids: IdSource) -> Result<Self, VerbError> {
+        let NewAppliance {
+            id,
+            settings,
+            devices,
+            registry,
+        } = new;
+        check_name(&settings.name)?;
+        check_new_devices(&devices)?;
+        for device in &devices {
+            check_unmade(id, &device.device, &ids).await?;
+        }
         let mut labelled = Vec::new();
-        for (number, device) in (0..).map(DeviceNumber).zip(devices) {
-            labelled.push(label_new(device, id, number, &ids, force).await?);
+        let mut records = vec![
+            Record::Appliance(id),
+            Record::Settings(settings),
+            Record::Epoch(1),
+        ];
+        for (index, device) in (0..).zip(devices) {
+            let number = device.number.unwrap_or(DeviceNumber(index));
+            let made = DeviceMade {
+                number,
+                id: device.id.unwrap_or_else(|| DeviceId::random(&ids)),
+            };
+            let (handle, superblock) = label_new(&device, id, &made, |_| None).await?;
+            let capacity = handle.info().capacity;
+            records.extend(device_records(&made, capacity, device.name));
+            if index == 0 {
+                records.push(answered(operation, &made));
+            }
+            labelled.push(Present { handle, superblock });
         }
         let areas = labelled
             .iter()
-            .map(|(handle, superblock)| (Arc::clone(handle), superblock.layout.metadata));
+            .map(|present| (Arc::clone(&present.handle), present.superblock.layout.metadata));
         let store = Store::<Truth>::create(areas.collect(), ids.clone()).await?;
-        let mut records = vec![Record::Appliance(id)];
-        records.extend(labelled.iter().map(|(handle, superblock)| {
-            let capacity = handle.info().capacity;
-            Record::Device(DeviceRecord {
-                number: superblock.number,
-                id: handle.id(),
-                capacity,
-            })
-        }));
         store.commit(records).await?;
-        let found = labelled
-            .into_iter()
-            .map(|(handle, superblock)| Present { handle, superblock });
-        Ok(Self::assemble(id, ids, store, found.collect()))
+        let appliance = Self::assemble(id, ids, store, (labelled, registry), 1);
+        appliance.watch.begin().await;
+        Ok(appliance)
     }
 
-    fn assemble(id: ApplianceId, ids: IdSource, store: Store<Truth>, found: Vec<Present>) -> Self {
-        let present = found
-            .into_iter()
-            .map(|found| (found.handle.id(), found))
-            .collect();
-        let ledger = Ledger {
+    fn assemble(
+        id: ApplianceId,
+        ids: IdSource,
+        store: Store<Truth>,
+        (found, registry): (Vec<Present>, Arc<Registry<Volume>>),
+        epoch: u64,
+    ) -> Self {
+        let present = found.into_iter().map(|present| (present.handle.id(), present));
+        let ledger = Arc::new(Ledger {
             store,
-            present: Mutex::new(present),
+            present: Mutex::new(present.collect()),
+            along: Mutex::default(),
             ids: ids.clone(),
-        };
+        });
+        let (groups, volumes) = (Rc::default(), Rc::default());
         Self {
             id,
             ids,
-            ledger: Arc::new(ledger),
-            groups: RefCell::new(BTreeMap::new()),
-            volumes: RefCell::new(BTreeMap::new()),
-            working: tokio::sync::Mutex::new(Working::default()),
+            watch: Watch::new(&ledger, &groups, &volumes, epoch),
+            ledger,
+            groups,
+            volumes,
+            registry,
+            working: RefCell::default(),
+            turn: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -150,13 +183,17 @@ impl Appliance {
         }
         let elected = elect::elect(&copies, options.prefer).ok_or(OpenError::NoMetadata)?;
         let store = Store::<Truth>::open(&copies, &elected, ids.clone()).await?;
+        let found = own_devices(&store, id, found).await?;
         let starts = decide(&store, &found, &elected, options, &ids).await;
+        let epoch = store.read(|truth| truth.epoch).await;
+        let next_epoch = epoch.saturating_add(1);
+        let registry = Arc::clone(&options.registry);
         if options.look_only {
             let waiting = starts
                 .into_iter()
                 .filter(|(_, start)| matches!(start, Start::Wait(_)))
                 .collect();
-            let appliance = Self::assemble(id, ids, store, found);
+            let appliance = Self::assemble(id, ids, store, (found, registry), epoch);
             appliance.hold_back_all(waiting);
             return Ok(appliance);
         }
@@ -166,74 +203,70 @@ impl Appliance {
         let is_whole = elected.diverged.is_empty() && elected.damaged.is_empty();
         let may_write = elected.quorum || forced || (is_whole && every_group_starts);
         let taken = if may_write {
-            store
-                .take_holders(choose_holders(found.clone(), &elected.named), forced)
-                .await
+            let holders = choose_holders(found.clone(), &elected.named);
+            take(&store, holders, forced, next_epoch).await
         } else {
             Err(StoreError::NotTaken)
         };
-        let starts = match taken {
-            Ok(()) => starts,
+        let (starts, epoch) = match taken {
+            Ok(()) => (starts, next_epoch),
             Err(error) => {
                 tracing::warn!(%error, "the appliance waits for more of its devices");
-                let waits = |start| match start {
-                    Start::Now(_) => {
-                        Start::Wait(wait("too few metadata holders are there", &elected.missing))
-                    }
-                    waiting @ Start::Wait(_) => waiting,
-                };
-                starts
-                    .into_iter()
-                    .map(|(number, start)| (number, waits(start)))
-                    .collect()
+                (all_wait(starts, &elected.missing), epoch)
             }
         };
-        Self::assemble(id, ids, store, found).begin(starts).await
+        let appliance = Self::assemble(id, ids, store, (found, registry), epoch);
+        if options.exports_off {
+            appliance.disable_exports().await?;
+        }
+        appliance.begin(starts).await
     }
 
-    async fn begin(self, starts: BTreeMap<GroupNumber, Start>) -> Result<Self, OpenError> {
-        {
-            let mut working = self.working.lock().await;
-            for (number, start) in starts {
-                match start {
-                    Start::Now(record) => self.start_group(&mut working, *record).await?,
-                    Start::Wait(waiting) => self.hold_back(number, waiting),
-                }
+    async fn begin(self, starts: Starts) -> Result<Self, OpenError> {
+        for ((number, id), start) in starts {
+            match start {
+                Start::Now(record) => self.start_group(*record).await?,
+                Start::Wait(waiting) => self.hold_back(number, id, waiting),
             }
-            self.start_volumes(&mut working).await;
         }
+        self.start_volumes().await;
         self.rejoin_all().await;
+        self.offer_exports().await;
+        self.watch.begin().await;
         Ok(self)
     }
 
-    fn hold_back_all(&self, starts: BTreeMap<GroupNumber, Start>) {
-        for (number, start) in starts {
+    fn hold_back_all(&self, starts: Starts) {
+        for ((number, id), start) in starts {
             if let Start::Wait(waiting) = start {
-                self.hold_back(number, waiting);
+                self.hold_back(number, id, waiting);
             }
         }
     }
 
-    pub(super) fn hold_back(&self, number: GroupNumber, waiting: WaitingGroup) {
+    pub(super) fn hold_back(&self, number: GroupNumber, id: GroupId, waiting: WaitingGroup) {
         tracing::warn!(group = %number, why = waiting.why, "RAID group waits");
         self.groups
             .borrow_mut()
-            .insert(number, GroupSlot::Waiting(waiting));
+            .insert(number, GroupSlot::Waiting { id, waiting });
     }
 
-    async fn start_group(&self, working: &mut Working, record: GroupRecord) -> Result<(), OpenError> {
-        let number = record.number;
+    async fn start_group(&self, record: GroupRecord) -> Result<(), OpenError> {
+        let (number, id) = (record.number, record.id);
         let Ok(slice) = SliceLength::try_from(record.slice) else {
-            self.hold_back(number, wait(UNSOUND, &[]));
+            self.hold_back(number, id, wait(UNSOUND, &[]));
             return Ok(());
         };
         let slices = slice.slices_in(record.layout.capacity());
-        if let Err(error) = working
-            .numbering
-            .restore(number, record.first_logical_device, slices)
-        {
+        let first = record.first_logical_device;
+        let restored = self.working.borrow_mut().numbering.restore(number, first, slices);
+        if let Err(error) = restored {
             tracing::error!(group = %number, %error, "stored numbers of logical devices contradict each other");
-            self.hold_back(number, wait("its stored numbers contradict another group's", &[]));
+            self.hold_back(
+                number,
+                id,
+                wait("its stored numbers contradict another group's", &[]),
+            );
             return Ok(());
         }
         let devices = self.member_devices(&record);
@@ -254,17 +287,17 @@ impl Appliance {
             Err(error) => Err(error.to_string()),
         };
         match opened {
-            Ok(group) => self.serve_group(working, Arc::new(group), slice, slices),
+            Ok(group) => self.serve_group(Arc::new(group), slice, slices),
             Err(error) => {
                 tracing::error!(group = %number, error, "RAID group cannot be opened");
-                self.hold_back(number, wait("it could not be opened", &[]));
+                self.hold_back(number, id, wait("it could not be opened", &[]));
             }
         }
         Ok(())
     }
 
     /// Clears what removed volumes left behind, then brings allocators and volumes back.
-    async fn start_volumes(&self, working: &mut Working) {
+    async fn start_volumes(&self) {
         for owned in self.ledger.store.read(|truth| truth.clearing.clone()).await {
             if let Err(error) = self.clear_slices(owned).await {
                 tracing::warn!(group = %owned.group, %error, "freed space could not be cleared and is not used");
@@ -274,7 +307,7 @@ impl Appliance {
         self.ledger
             .store
             .read(|truth| {
-                restore_allocators(working, truth);
+                restore_allocators(&mut self.working.borrow_mut(), truth);
                 for VolumeTruth { record, runs, .. } in truth.volumes.values() {
                     match VolumeMap::new(runs.clone()) {
                         Ok(map) => self.serve_volume(record, map),
@@ -298,7 +331,7 @@ impl Appliance {
                         .member(handle.id())
                         .is_some_and(|at| record.members[at].status != MemberStatus::InSync)
                 }
-                GroupSlot::Waiting(_) => false,
+                GroupSlot::Waiting { .. } => false,
             });
             if out && let Err(error) = self.rejoin(&handle, &superblock).await {
                 tracing::warn!(device = %superblock.number, %error, "member cannot be taken in again");
@@ -307,70 +340,38 @@ impl Appliance {
     }
 }
 
-pub(super) fn wait(why: &'static str, missing: &[DeviceId]) -> WaitingGroup {
-    WaitingGroup {
-        why,
-        missing: missing.to_vec(),
-    }
+/// Takes the devices as holders and counts the start.
+async fn take(
+    store: &Store<Truth>,
+    holders: Vec<(Arc<DeviceHandle>, ByteRange)>,
+    forced: bool,
+    epoch: u64,
+) -> Result<(), StoreError> {
+    store.take_holders(holders, forced).await?;
+    store.commit(vec![Record::Epoch(epoch)]).await
 }
 
-/// The allocators of every group that is served, as the stored volumes own its slices.
-fn restore_allocators(working: &mut Working, truth: &Truth) {
-    let mut states: BTreeMap<GroupNumber, Vec<SliceState>> = BTreeMap::new();
-    for GroupSlices { group, slices } in &truth.clearing {
-        // Whatever type: what counts is that nobody gets them.
-        let formatted_for = Some(EmulationType::ALL[0].1);
-        states.entry(*group).or_default().push(SliceState {
-            slices: *slices,
-            owner: Some(NOBODY),
-            formatted_for,
-        });
+/// The devices that the metadata knows. Others are labelled only: their addition was cut off, or their removal.
+async fn own_devices(
+    store: &Store<Truth>,
+    id: ApplianceId,
+    found: Vec<Present>,
+) -> Result<Vec<Present>, OpenError> {
+    let looked = store.read(|truth| {
+        let known: BTreeSet<DeviceId> = truth.devices.values().map(|device| device.id).collect();
+        (truth.appliance.is_some(), known)
+    });
+    let (is_made, known) = looked.await;
+    if !is_made {
+        return Err(OpenError::Unfinished(id));
     }
-    for (number, volume) in &truth.volumes {
-        for GroupSlices { group, slices } in &volume.slices {
-            let formatted_for = Some(volume.record.emulation);
-            states.entry(*group).or_default().push(SliceState {
-                slices: *slices,
-                owner: Some(*number),
-                formatted_for,
-            });
-        }
+    let (own, others): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|present| known.contains(&present.handle.id()));
+    for other in others {
+        tracing::warn!(device = %other.handle.id(), "a device is labelled as ours and not known: it is left alone");
     }
-    for (number, owned) in states {
-        let Some(allocator) = working.allocators.get(number) else {
-            continue;
-        };
-        let (slice, total) = (allocator.slice_length(), allocator.total());
-        let restored = Allocator::restore(slice, &with_free(owned, total))
-            .ok()
-            .filter(|restored| restored.total() == total);
-        let restored = restored.unwrap_or_else(|| {
-            tracing::error!(group = %number, "stored slices contradict each other or their group: none is given out");
-            Allocator::new(slice, 0)
-        });
-        working.allocators.insert(number, restored);
-    }
-}
-
-/// The states of a group's slices, those that nobody owns put in between.
-fn with_free(mut owned: Vec<SliceState>, total: u32) -> Vec<SliceState> {
-    owned.sort_unstable_by_key(|state| state.slices);
-    let free = |first: u32, end: u32| {
-        (first < end).then(|| SliceState {
-            slices: Slices::between(first, end),
-            owner: None,
-            formatted_for: None,
-        })
-    };
-    let mut states = Vec::new();
-    let mut at = 0;
-    for state in owned {
-        states.extend(free(at, state.slices.first));
-        at = state.slices.end();
-        states.push(state);
-    }
-    states.extend(free(at, total));
-    states
+    Ok(own)
 }
 
 /// Reads the superblocks; devices without one are left alone.
@@ -396,104 +397,4 @@ fn named_twice(found: &[Present]) -> Option<DeviceNumber> {
     let mut seen = BTreeSet::new();
     let twice = found.iter().find(|found| !seen.insert(found.handle.id()))?;
     Some(twice.superblock.number)
-}
-
-/// What becomes of a group at a start.
-enum Start {
-    /// With this record: members that are absent are out.
-    Now(Box<GroupRecord>),
-    Wait(WaitingGroup),
-}
-
-async fn decide(
-    store: &Store<Truth>,
-    found: &[Present],
-    elected: &Elected,
-    options: &OpenOptions,
-    ids: &IdSource,
-) -> BTreeMap<GroupNumber, Start> {
-    let known: Vec<GroupRecord> = store.read(|truth| truth.groups.values().cloned().collect()).await;
-    known
-        .into_iter()
-        .map(|record| (record.number, decide_group(record, found, elected, options, ids)))
-        .collect()
-}
-
-fn decide_group(
-    stored: GroupRecord,
-    found: &[Present],
-    elected: &Elected,
-    options: &OpenOptions,
-    ids: &IdSource,
-) -> Start {
-    if !elected.diverged.is_empty() && options.prefer.is_none() {
-        return Start::Wait(wait(
-            "copies of the metadata went different ways: say which counts",
-            &elected.diverged,
-        ));
-    }
-    if !elected.damaged.is_empty() && !options.force && options.prefer.is_none() {
-        return Start::Wait(wait(
-            "the newest metadata is damaged on the devices that are here",
-            &elected.damaged,
-        ));
-    }
-    let payload = |device: DeviceId| {
-        let found = found.iter().find(|found| found.handle.id() == device)?;
-        Some(found.superblock.layout.payload)
-    };
-    if !stored.is_sound(payload) {
-        return Start::Wait(wait(UNSOUND, &[]));
-    }
-    let labels: Vec<GroupRecord> = found
-        .iter()
-        .filter_map(|found| found.superblock.member.as_ref())
-        .filter(|label| label.group == stored.id)
-        .filter_map(|label| journal::decode(&label.record))
-        .filter(|label| label.number == stored.number && label.descends_from(stored.membership))
-        .filter(|label| label.is_sound(payload))
-        .collect();
-    let newest = labels.into_iter().fold(stored, |best, label| {
-        if label.membership.generation > best.membership.generation {
-            label
-        } else {
-            best
-        }
-    });
-    let there = |device: DeviceId| {
-        found
-            .iter()
-            .any(|found| found.handle.id() == device && descends(&newest, &found.superblock))
-    };
-    let absent: Vec<DeviceId> = newest.in_sync().filter(|device| !there(*device)).collect();
-    let may_start =
-        elected.quorum || absent.is_empty() || options.force || planted::is(Planted::NewestPresentWins);
-    if !may_start {
-        return Start::Wait(wait(
-            "members or metadata holders that may know better are absent",
-            &absent,
-        ));
-    }
-    let record = if absent.is_empty() {
-        newest
-    } else {
-        newest.changed(ids, |members| {
-            for member in members
-                .iter_mut()
-                .filter(|member| absent.contains(&member.device))
-            {
-                member.status = MemberStatus::Out;
-            }
-        })
-    };
-    let copies = record.layout.copies();
-    let complete = record
-        .members
-        .chunks(copies)
-        .all(|column| column.iter().any(|member| member.status == MemberStatus::InSync));
-    if complete {
-        Start::Now(Box::new(record))
-    } else {
-        Start::Wait(wait("too many members are absent", &absent))
-    }
 }

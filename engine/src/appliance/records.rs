@@ -7,11 +7,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::operation::{Answer, Answers};
+use crate::export::Polling;
+use crate::export::access::Protection;
 use crate::logical_device::Slices;
 use crate::map::Run;
 use crate::metadata::State;
 use crate::raid::GroupRecord;
-use crate::types::{ApplianceId, DeviceId, DeviceNumber, EmulationType, GroupNumber, VolumeId, VolumeNumber};
+use crate::types::{
+    ApplianceId, DeviceId, DeviceNumber, EmulationType, ExportId, GroupId, GroupNumber, OperationId,
+    VolumeId, VolumeNumber,
+};
 
 /// Runs in one record: bounds a record's size.
 const RUNS_PER_RECORD: usize = 1024;
@@ -35,6 +41,42 @@ pub struct VolumeRecord {
     pub capacity: u64,
     /// Maps only some of its addresses; the rest is answered with an error.
     pub partial: bool,
+}
+
+/// A volume under a name that hosts attach to (R8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportRecord {
+    pub id: ExportId,
+    pub name: String,
+    pub volume: VolumeId,
+    pub read_only: bool,
+    /// Client ranges as people write them; empty for all.
+    pub clients: Vec<String>,
+    pub protection: Protection,
+    /// A new attachment ends the old one.
+    pub exclusive: bool,
+    pub polling: Polling,
+    pub enabled: bool,
+}
+
+/// What people set for the whole appliance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplianceSettings {
+    pub name: String,
+    /// The controller number that peers know it by.
+    pub number: u32,
+    /// Bytes that a new volume has at least.
+    pub smallest_volume: u64,
+}
+
+impl Default for ApplianceSettings {
+    fn default() -> Self {
+        Self {
+            name: "ashlar".into(),
+            number: 0,
+            smallest_volume: 64 << 20,
+        }
+    }
 }
 
 /// Slices of one group.
@@ -69,6 +111,27 @@ pub enum Record {
     Cleared(GroupSlices),
     /// Slices found in need of clearing, when a snapshot is written.
     ToClear(GroupSlices),
+    /// The device belongs here no more.
+    RemoveDevice(DeviceNumber),
+    DeviceName {
+        device: DeviceId,
+        name: Option<String>,
+    },
+    GroupName {
+        group: GroupId,
+        name: Option<String>,
+    },
+    /// What an operation was answered, in the commit that did it.
+    Answered {
+        operation: OperationId,
+        answer: Answer,
+    },
+    /// A new export, or new facts of a known one.
+    Export(ExportRecord),
+    RemoveExport(ExportId),
+    Settings(ApplianceSettings),
+    /// How many starts there were.
+    Epoch(u64),
 }
 
 /// A volume with everything that it owns.
@@ -87,6 +150,54 @@ pub struct Truth {
     pub groups: BTreeMap<GroupNumber, GroupRecord>,
     pub volumes: BTreeMap<VolumeNumber, VolumeTruth>,
     pub clearing: Vec<GroupSlices>,
+    pub device_names: BTreeMap<DeviceId, String>,
+    pub group_names: BTreeMap<GroupId, String>,
+    pub exports: BTreeMap<ExportId, ExportRecord>,
+    pub settings: ApplianceSettings,
+    pub epoch: u64,
+    pub answers: Answers,
+}
+
+impl Truth {
+    pub(super) fn device(&self, id: DeviceId) -> Option<&DeviceRecord> {
+        self.devices.values().find(|device| device.id == id)
+    }
+
+    pub(super) fn group(&self, id: GroupId) -> Option<&GroupRecord> {
+        self.groups.values().find(|group| group.id == id)
+    }
+
+    pub(super) fn volume(&self, id: VolumeId) -> Option<&VolumeTruth> {
+        self.volumes.values().find(|volume| volume.record.id == id)
+    }
+
+    /// The group that a device is a member of.
+    pub(super) fn group_of(&self, device: DeviceId) -> Option<&GroupRecord> {
+        self.groups.values().find(|group| group.member(device).is_some())
+    }
+
+    fn names(&self) -> impl Iterator<Item = Record> {
+        let devices = self
+            .device_names
+            .iter()
+            .map(|(&device, name)| Record::DeviceName {
+                device,
+                name: Some(name.clone()),
+            });
+        let groups = self.group_names.iter().map(|(&group, name)| Record::GroupName {
+            group,
+            name: Some(name.clone()),
+        });
+        devices.chain(groups)
+    }
+}
+
+/// Sets or clears a name.
+fn set_name<K: Ord>(names: &mut BTreeMap<K, String>, of: K, name: Option<String>) {
+    match name {
+        Some(name) => drop(names.insert(of, name)),
+        None => drop(names.remove(&of)),
+    }
 }
 
 impl State for Truth {
@@ -98,7 +209,9 @@ impl State for Truth {
             Record::Device(device) => drop(self.devices.insert(device.number, device)),
             Record::Group(group) => drop(self.groups.insert(group.number, group)),
             Record::RemoveGroup(number) => {
-                self.groups.remove(&number);
+                if let Some(group) = self.groups.remove(&number) {
+                    self.group_names.remove(&group.id);
+                }
                 // The number may be given again: nothing of the old group may be cleared in the new one.
                 self.clearing.retain(|owned| owned.group != number);
             }
@@ -130,6 +243,18 @@ impl State for Truth {
             }
             Record::Cleared(slices) => self.clearing.retain(|known| *known != slices),
             Record::ToClear(slices) => self.clearing.push(slices),
+            Record::RemoveDevice(number) => {
+                if let Some(device) = self.devices.remove(&number) {
+                    self.device_names.remove(&device.id);
+                }
+            }
+            Record::DeviceName { device, name } => set_name(&mut self.device_names, device, name),
+            Record::GroupName { group, name } => set_name(&mut self.group_names, group, name),
+            Record::Answered { operation, answer } => self.answers.note(operation, answer),
+            Record::Export(export) => drop(self.exports.insert(export.id, export)),
+            Record::RemoveExport(id) => drop(self.exports.remove(&id)),
+            Record::Settings(settings) => self.settings = settings,
+            Record::Epoch(epoch) => self.epoch = epoch,
         }
     }
 
@@ -153,7 +278,16 @@ impl State for Truth {
                 .chain(self.devices.values().cloned().map(Record::Device))
                 .chain(self.groups.values().cloned().map(Record::Group))
                 .chain(volumes)
-                .chain(self.clearing.iter().copied().map(Record::ToClear)),
+                .chain(self.clearing.iter().copied().map(Record::ToClear))
+                .chain(self.names())
+                .chain(self.exports.values().cloned().map(Record::Export))
+                .chain([Record::Settings(self.settings.clone()), Record::Epoch(self.epoch)])
+                .chain(
+                    self.answers
+                        .iter()
+                        .cloned()
+                        .map(|(operation, answer)| Record::Answered { operation, answer }),
+                ),
         )
     }
 }

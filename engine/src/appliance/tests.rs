@@ -1,25 +1,29 @@
 use std::sync::Arc;
 
-use super::records::{GroupSlices, Record};
+use super::records::ApplianceSettings;
 use super::*;
 use crate::device::Device;
 use crate::device::memory::MemoryDevice;
 use crate::io::target::{Target as _, ZeroOptions};
 use crate::io::{IoBuf, IoError, copy_segments};
-use crate::logical_device::{SliceLength, Slices};
+use crate::logical_device::SliceLength;
 use crate::map::{Layout, Placement};
-use crate::raid::{GroupRecord, GroupState, Level};
-use crate::types::{ByteRange, DeviceNumber, EmulationType};
+use crate::raid::{GroupState, Level};
+use crate::types::{ByteRange, DeviceId, DeviceNumber, EmulationType, GroupId, OperationId, VolumeId};
+use uuid::Uuid;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const APPLIANCE: ApplianceId = ApplianceId(Uuid::from_u128(0xa));
+pub(super) const GROUP: GroupId = GroupId(Uuid::from_u128(0x9000));
+pub(super) const VOLUME: VolumeId = VolumeId(Uuid::from_u128(0xf000));
 
-struct Bench {
-    ids: IdSource,
-    devices: Vec<Arc<MemoryDevice>>,
+pub(super) struct Bench {
+    pub(super) ids: IdSource,
+    pub(super) devices: Vec<Arc<MemoryDevice>>,
 }
 
 impl Bench {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         let devices = (0..count).map(|_| MemoryDevice::new(32 << 20)).collect();
         Self {
             ids: IdSource::from_seed(5),
@@ -27,7 +31,7 @@ impl Bench {
         }
     }
 
-    fn device(&self, index: usize) -> Arc<dyn Device> {
+    pub(super) fn device(&self, index: usize) -> Arc<dyn Device> {
         Arc::clone(&self.devices[index]) as Arc<dyn Device>
     }
 
@@ -35,49 +39,85 @@ impl Bench {
         (0..self.devices.len()).map(|index| self.device(index)).collect()
     }
 
-    async fn create(&self, level: Level, members: u32) -> Appliance {
-        let appliance = Appliance::create(self.all(), false, self.ids.clone())
-            .await
-            .unwrap();
-        appliance.create_group(&group(level, members)).await.unwrap();
-        appliance.create_volume(volume("vol0", 6 * MIB)).await.unwrap();
+    pub(super) fn op(&self) -> OperationId {
+        OperationId::random(&self.ids)
+    }
+
+    /// What is to be made of all devices, which get the identities of [`device_id`].
+    pub(super) fn new_appliance(&self) -> NewAppliance {
+        let device = |(index, device): (usize, Arc<dyn Device>)| NewDevice {
+            id: Some(device_id(index)),
+            ..NewDevice::new(device)
+        };
+        NewAppliance {
+            registry: Default::default(),
+            id: APPLIANCE,
+            settings: ApplianceSettings {
+                smallest_volume: 0,
+                ..ApplianceSettings::default()
+            },
+            devices: self.all().into_iter().enumerate().map(device).collect(),
+        }
+    }
+
+    pub(super) async fn create_empty(&self) -> Appliance {
+        let made = Appliance::create(self.op(), self.new_appliance(), self.ids.clone());
+        made.await.unwrap()
+    }
+
+    pub(super) async fn create(&self, level: Level, members: usize) -> Appliance {
+        let appliance = self.create_empty().await;
+        let request = group(level, members);
+        appliance.create_group(self.op(), &request).await.unwrap();
+        let vol0 = volume("vol0", 6 * MIB);
+        appliance.create_volume(self.op(), &vol0).await.unwrap();
         appliance
     }
 
-    async fn open(&self, present: &[usize]) -> Appliance {
+    pub(super) async fn open(&self, present: &[usize]) -> Appliance {
         self.open_with(present, &OpenOptions::default()).await
     }
 
-    async fn open_with(&self, present: &[usize], options: &OpenOptions) -> Appliance {
+    pub(super) async fn open_with(&self, present: &[usize], options: &OpenOptions) -> Appliance {
         let devices = present.iter().map(|&index| self.device(index)).collect();
         Appliance::open(devices, options, self.ids.clone()).await.unwrap()
     }
 }
 
-fn group(level: Level, members: u32) -> NewGroupRequest {
+pub(super) fn device_id(index: usize) -> DeviceId {
+    DeviceId(Uuid::from_u128(0xd000 + index as u128))
+}
+
+/// Makes the group that [`volume`] uses.
+pub(super) fn group(level: Level, members: usize) -> NewGroupRequest {
     NewGroupRequest {
+        id: Some(GROUP),
+        number: None,
+        name: None,
         level,
-        members: (0..members).map(DeviceNumber).collect(),
+        members: (0..members).map(device_id).collect(),
         slice: SliceLength::new(MIB, MIB).unwrap(),
         unit: 64 << 10,
     }
 }
 
-fn volume(name: &str, capacity: u64) -> NewVolume {
+/// The first one has the identity [`VOLUME`].
+pub(super) fn volume(name: &str, capacity: u64) -> NewVolume {
     NewVolume {
+        id: (name == "vol0").then_some(VOLUME),
         number: None,
         name: name.into(),
         emulation: "open".parse::<EmulationType>().unwrap(),
-        capacity,
+        capacity: Some(capacity),
         placements: Vec::new(),
-        rest: Some(GroupNumber(0)),
+        rest: Some(GROUP),
         layout: Layout::Aligned,
         exact: false,
     }
 }
 
 /// Runs a test as the data thread would.
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -86,14 +126,20 @@ fn run(test: impl Future<Output = ()>) {
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
-async fn write(appliance: &Appliance, number: u32, at: u64, fill: u8, len: usize) -> Result<(), IoError> {
+pub(super) async fn write(
+    appliance: &Appliance,
+    number: u32,
+    at: u64,
+    fill: u8,
+    len: usize,
+) -> Result<(), IoError> {
     let volume = appliance.volume(VolumeNumber(number)).unwrap();
     volume
         .write(at, IoBuf::from_slice(&vec![fill; len]).into_slice(), false)
         .await
 }
 
-async fn flush(appliance: &Appliance, number: u32) {
+pub(super) async fn flush(appliance: &Appliance, number: u32) {
     appliance
         .volume(VolumeNumber(number))
         .unwrap()
@@ -102,7 +148,7 @@ async fn flush(appliance: &Appliance, number: u32) {
         .unwrap();
 }
 
-async fn read(appliance: &Appliance, number: u32, at: u64, len: usize) -> Vec<u8> {
+pub(super) async fn read(appliance: &Appliance, number: u32, at: u64, len: usize) -> Vec<u8> {
     let range = ByteRange::new(at, len as u64).unwrap();
     let segments = appliance
         .volume(VolumeNumber(number))
@@ -161,65 +207,6 @@ fn one_of_two_devices_waits_until_the_other_comes_or_the_user_forces_it() {
         drop(forced);
         let both = bench.open(&[0, 1]).await;
         assert_eq!(read(&both, 0, 0, 4096).await, vec![2; 4096]);
-    });
-}
-
-#[test]
-fn damaged_metadata_that_nobody_else_has_keeps_the_groups_waiting_until_the_user_forces_them() {
-    run(async {
-        let bench = Bench::new(1);
-        let appliance = bench.create(Level::Raid0, 1).await;
-        write(&appliance, 0, 0, 1, 4096).await.unwrap();
-        flush(&appliance, 0).await;
-        for name in ["vol1", "vol2", "vol3"] {
-            appliance.create_volume(volume(name, MIB)).await.unwrap();
-        }
-        drop(appliance);
-        let metadata = examine(bench.device(0))
-            .await
-            .unwrap()
-            .unwrap()
-            .superblock
-            .layout
-            .metadata;
-        let start = usize::try_from(metadata.start()).unwrap();
-        let last = (start..start + (1 << 20))
-            .step_by(4096)
-            .rfind(|&at| bench.devices[0].content(at, 8) == b"ASHLRmet")
-            .unwrap();
-        bench.devices[0].scribble(last - 4096 + 30, &[0xff; 8]);
-        assert!(
-            examine(bench.device(0))
-                .await
-                .unwrap()
-                .unwrap()
-                .metadata_is_damaged
-        );
-
-        let waiting = bench.open(&[0]).await;
-        assert!(waiting.volume(VolumeNumber(0)).is_none());
-        let why = waiting.group_statuses().await.remove(0).waiting.unwrap().why;
-        assert_eq!(why, "the newest metadata is damaged on the devices that are here");
-        drop(waiting);
-        let forced = bench
-            .open_with(
-                &[0],
-                &OpenOptions {
-                    force: true,
-                    ..OpenOptions::default()
-                },
-            )
-            .await;
-        assert_eq!(read(&forced, 0, 0, 4096).await, vec![1; 4096]);
-        let names: Vec<String> = forced
-            .volume_statuses()
-            .await
-            .into_iter()
-            .map(|it| it.record.name)
-            .collect();
-        assert_eq!(names, ["vol0", "vol1"]);
-        drop(forced);
-        assert!(bench.open(&[0]).await.volume(VolumeNumber(1)).is_some());
     });
 }
 
@@ -289,8 +276,11 @@ fn a_deleted_volumes_space_reads_zeros_to_the_next_owner() {
         let appliance = bench.create(Level::Raid1, 2).await;
         write(&appliance, 0, 0, 9, 6 << 20).await.unwrap();
         flush(&appliance, 0).await;
-        appliance.delete_volume(VolumeNumber(0)).await.unwrap();
-        appliance.create_volume(volume("next", 6 * MIB)).await.unwrap();
+        appliance.delete_volume(bench.op(), VOLUME).await.unwrap();
+        appliance
+            .create_volume(bench.op(), &volume("next", 6 * MIB))
+            .await
+            .unwrap();
         assert_eq!(read(&appliance, 0, 0, 6 << 20).await, vec![0; 6 << 20]);
         write(&appliance, 0, 512, 1, 512).await.unwrap();
         flush(&appliance, 0).await;
@@ -309,7 +299,7 @@ fn a_volume_grows_in_use_and_after_a_restart_has_its_new_size() {
         let appliance = bench.create(Level::Raid0, 2).await;
         write(&appliance, 0, 5 << 20, 3, 1 << 20).await.unwrap();
         appliance
-            .expand_volume(VolumeNumber(0), 9 * MIB, Some(GroupNumber(0)))
+            .expand_volume(bench.op(), VOLUME, 9 * MIB, Some(GROUP))
             .await
             .unwrap();
         write(&appliance, 0, (6 << 20) - 4096, 4, 8192).await.unwrap();
@@ -332,14 +322,14 @@ fn a_partial_volume_answers_with_an_error_outside_its_ranges() {
         let appliance = bench.create(Level::Raid1, 2).await;
         let placements = vec![Placement {
             range: ByteRange::new(2 << 20, 1 << 20).unwrap(),
-            group: GroupNumber(0),
+            group: GROUP,
         }];
         let partial = NewVolume {
             placements,
             rest: None,
             ..volume("part", 8 * MIB)
         };
-        let made = appliance.create_volume(partial).await.unwrap();
+        let made = appliance.create_volume(bench.op(), &partial).await.unwrap();
         assert_eq!(made.number, VolumeNumber(1));
         write(&appliance, 1, 2 << 20, 1, 4096).await.unwrap();
         let volume = appliance.volume(VolumeNumber(1)).unwrap();
@@ -377,7 +367,15 @@ fn verbs_with_wrong_input_say_so_and_change_nothing() {
     run(async {
         let bench = Bench::new(3);
         let appliance = bench.create(Level::Raid1, 2).await;
-        let again = appliance.create_group(&group(Level::Raid1, 2)).await;
+        let again = appliance
+            .create_group(
+                bench.op(),
+                &NewGroupRequest {
+                    id: None,
+                    ..group(Level::Raid1, 2)
+                },
+            )
+            .await;
         assert!(matches!(
             again,
             Err(VerbError::DeviceInUse {
@@ -386,44 +384,45 @@ fn verbs_with_wrong_input_say_so_and_change_nothing() {
             })
         ));
         let few = NewGroupRequest {
-            members: vec![DeviceNumber(2)],
+            members: vec![device_id(2)],
             ..group(Level::Raid1, 2)
         };
         assert!(matches!(
-            appliance.create_group(&few).await,
+            appliance.create_group(bench.op(), &few).await,
             Err(VerbError::TooFewMembers { needed: 2, given: 1 })
         ));
         let twice = NewGroupRequest {
-            members: vec![DeviceNumber(2); 2],
+            members: vec![device_id(2); 2],
             ..group(Level::Raid0, 2)
         };
         assert!(matches!(
-            appliance.create_group(&twice).await,
+            appliance.create_group(bench.op(), &twice).await,
             Err(VerbError::DeviceTwice(DeviceNumber(2)))
         ));
         assert!(matches!(
-            appliance.create_volume(volume("vol0", MIB)).await,
+            appliance
+                .create_volume(
+                    bench.op(),
+                    &NewVolume {
+                        id: None,
+                        ..volume("vol0", MIB)
+                    }
+                )
+                .await,
             Err(VerbError::NameTaken(_))
         ));
         assert!(matches!(
-            appliance.create_volume(volume("/", MIB)).await,
+            appliance.create_volume(bench.op(), &volume("/", MIB)).await,
             Err(VerbError::Name(_))
         ));
         assert!(matches!(
-            appliance.create_volume(volume("big", 1 << 40)).await,
+            appliance.create_volume(bench.op(), &volume("big", 1 << 40)).await,
             Err(VerbError::Placement(_))
         ));
         assert!(matches!(
-            appliance.delete_group(GroupNumber(0)).await,
+            appliance.delete_group(bench.op(), GROUP).await,
             Err(VerbError::GroupInUse { volumes: 1, .. })
         ));
-        let small = MemoryDevice::new(1 << 20);
-        let refused = appliance.add_device(small, false).await;
-        assert!(matches!(refused, Err(VerbError::DeviceTooSmall { .. })));
-        let known = appliance.add_device(bench.device(2), false).await;
-        assert!(matches!(known, Err(VerbError::DeviceKnown(DeviceNumber(2)))));
-        let foreign = Appliance::create(bench.all(), false, bench.ids.clone()).await;
-        assert!(matches!(foreign, Err(VerbError::ForeignAppliance(_))));
         assert_eq!(appliance.volume_statuses().await.len(), 1);
         assert_eq!(appliance.group_statuses().await.len(), 1);
     });
@@ -437,7 +436,7 @@ fn a_replaced_member_gets_everything_and_serves_alone_afterwards() {
         write(&appliance, 0, 1 << 20, 6, 2 << 20).await.unwrap();
         flush(&appliance, 0).await;
         appliance
-            .replace_member(GroupNumber(0), DeviceNumber(0), DeviceNumber(2))
+            .replace_member(bench.op(), GROUP, device_id(0), device_id(2))
             .await
             .unwrap();
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
@@ -453,98 +452,6 @@ fn a_replaced_member_gets_everything_and_serves_alone_afterwards() {
             appliance.volume(VolumeNumber(0)).is_none()
                 || !read(&appliance, 0, 1 << 20, 512).await.is_empty()
         );
-    });
-}
-
-/// What stands in the metadata of an appliance with one mirrored and one plain group, changed by `records`, which get the
-/// mirrored group's record; then the appliance is started again.
-async fn reopened_with(records: impl FnOnce(GroupRecord) -> Vec<Record>) -> Appliance {
-    let bench = Bench::new(3);
-    let appliance = bench.create(Level::Raid1, 2).await;
-    let plain = NewGroupRequest {
-        members: vec![DeviceNumber(2)],
-        ..group(Level::Raid0, 1)
-    };
-    appliance.create_group(&plain).await.unwrap();
-    let record = appliance.group(GroupNumber(0)).unwrap().record();
-    appliance.ledger.store.commit(records(record)).await.unwrap();
-    drop(appliance);
-    bench.open(&[0, 1, 2]).await
-}
-
-#[test]
-fn a_group_whose_stored_record_is_unsound_waits_and_the_others_serve() {
-    let unsound: [fn(&mut GroupRecord); 16] = [
-        |record| record.layout.members = 0,
-        |record| record.layout.members = 3,
-        |record| record.members.clear(),
-        |record| record.members[1] = record.members[0],
-        |record| record.layout.unit = 0,
-        |record| record.layout.member_len = u64::MAX,
-        |record| record.layout.member_len = 0,
-        |record| record.granule = 0,
-        |record| record.granule = 512,
-        |record| record.region = 0,
-        |record| record.region = 4096,
-        |record| record.slice = 0,
-        |record| record.membership.generation = u64::MAX,
-        |record| record.members[0].log = ByteRange::between(0, 64),
-        |record| record.members[0].data_start = u64::MAX,
-        |record| record.members[1].data_start = 20 << 20,
-    ];
-    for (number, change) in unsound.into_iter().enumerate() {
-        run(async {
-            let appliance = reopened_with(|mut record| {
-                change(&mut record);
-                vec![Record::Group(record)]
-            })
-            .await;
-            assert!(appliance.group(GroupNumber(0)).is_none(), "change {number}");
-            assert!(appliance.group_statuses().await[0].waiting.is_some());
-            assert!(appliance.group(GroupNumber(1)).is_some(), "change {number}");
-        });
-    }
-}
-
-#[test]
-fn a_volume_mapped_beyond_its_group_does_not_serve() {
-    run(async {
-        let appliance = reopened_with(|record| {
-            let beyond = crate::map::Run {
-                volume_start: 6 << 20,
-                len: 1 << 20,
-                group: record.number,
-                group_start: record.layout.capacity(),
-            };
-            vec![Record::AddRuns {
-                volume: VolumeNumber(0),
-                runs: vec![beyond],
-            }]
-        })
-        .await;
-        assert!(appliance.volume(VolumeNumber(0)).is_none());
-    });
-}
-
-#[test]
-fn slices_that_a_group_does_not_have_are_neither_cleared_nor_given_out() {
-    run(async {
-        let beyond = GroupSlices {
-            group: GroupNumber(0),
-            slices: Slices { first: 100, count: 5 },
-        };
-        let appliance = reopened_with(|_| {
-            vec![
-                Record::ToClear(beyond),
-                Record::AddSlices {
-                    volume: VolumeNumber(0),
-                    slices: vec![beyond],
-                },
-            ]
-        })
-        .await;
-        assert!(appliance.create_volume(volume("more", 2 * MIB)).await.is_err());
-        appliance.delete_volume(VolumeNumber(0)).await.unwrap();
     });
 }
 

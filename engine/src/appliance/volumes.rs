@@ -1,58 +1,50 @@
-//! Volumes: making, enlarging, placing more of them, renaming, deleting.
+//! Volumes: making, enlarging, placing more of them, deleting.
 
 use std::sync::Arc;
 
-use super::devices::lowest_free;
+use super::devices::free_number;
 use super::error::VerbError;
 use super::groups::slice_range;
-use super::records::{GroupSlices, Record, VolumeRecord, VolumeTruth, add_runs};
+use super::names::check_new;
+use super::operation::{VolumeMade, answered};
+use super::records::{GroupSlices, Record, Truth, VolumeRecord, VolumeTruth, add_runs};
 use super::{Appliance, Working};
 use crate::io::IoError;
 use crate::map::{Layout, Placement, PlacementRequest, Planned, VolumeMap, placement};
-use crate::types::{EmulationType, GroupNumber, VolumeId, VolumeNumber};
+use crate::types::{EmulationType, GroupId, GroupNumber, OperationId, VolumeId, VolumeNumber};
 use crate::volume::{Shape, Volume};
 
 /// A volume to be made.
 #[derive(Debug, Clone)]
 pub struct NewVolume {
+    /// A random one is taken unless one is given.
+    pub id: Option<VolumeId>,
     /// The lowest free number is taken unless one is given.
     pub number: Option<VolumeNumber>,
     pub name: String,
     pub emulation: EmulationType,
-    pub capacity: u64,
-    pub placements: Vec<Placement>,
+    /// Bytes; may be left out where it follows from the type.
+    pub capacity: Option<u64>,
+    pub placements: Vec<Placement<GroupId>>,
     /// Where everything else lies; `None`: a partial volume.
-    pub rest: Option<GroupNumber>,
+    pub rest: Option<GroupId>,
     pub layout: Layout,
     pub exact: bool,
 }
 
-/// The answer to a verb that gave a volume space.
+/// More ranges of a partial volume.
 #[derive(Debug, Clone)]
-pub struct VolumeMade {
-    pub number: VolumeNumber,
-    /// What was mapped, per placement and in all.
-    pub planned: Planned,
+pub struct NewPlacements {
+    pub placements: Vec<Placement<GroupId>>,
+    pub layout: Layout,
+    pub exact: bool,
 }
 
-/// What a volume says of itself.
-#[derive(Debug, Clone)]
-pub struct VolumeStatus {
-    pub record: VolumeRecord,
-    /// All its groups serve.
-    pub serving: bool,
-    pub runs: usize,
-}
-
-/// Whether people may call a volume so.
-fn check_name(name: &str) -> Result<(), VerbError> {
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let begins = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
-    if begins && name.len() <= 64 && name.chars().all(good) {
-        Ok(())
-    } else {
-        Err(VerbError::Name(name.to_owned()))
-    }
+/// A change of a volume's space that was checked, but for the space itself.
+pub(super) struct Asked {
+    pub(super) record: VolumeRecord,
+    pub(super) map: VolumeMap,
+    pub(super) request: PlacementRequest,
 }
 
 /// Frees what a plan took that came to nothing.
@@ -68,68 +60,65 @@ fn give_back(working: &mut Working, volume: VolumeNumber, planned: &Planned) {
 
 impl Appliance {
     /// Makes a volume. Nothing is allocated where anything is wrong or missing.
-    pub async fn create_volume(&self, new: NewVolume) -> Result<VolumeMade, VerbError> {
-        let mut working = self.working.lock().await;
-        check_name(&new.name)?;
-        let number = self.free_volume_number(&new).await?;
-        self.check_groups(
-            new.emulation,
-            new.placements.iter().map(|placed| placed.group).chain(new.rest),
-        )?;
-        let request = PlacementRequest {
-            volume: number,
-            emulation: new.emulation,
-            capacity_before: 0,
-            capacity: new.capacity,
-            placements: new.placements,
-            rest: new.rest,
-            layout: new.layout,
-            exact: new.exact,
-        };
+    pub async fn create_volume(
+        &self,
+        operation: OperationId,
+        new: &NewVolume,
+    ) -> Result<VolumeMade, VerbError> {
+        self.once(operation, async || {
+            let asked = self.ask_new(new).await?;
+            self.give_space(operation, asked).await
+        })
+        .await
+    }
+
+    /// Checks a volume to be made.
+    pub(super) async fn ask_new(&self, new: &NewVolume) -> Result<Asked, VerbError> {
+        let id = new.id.unwrap_or_else(|| VolumeId::random(&self.ids));
+        let looked = self.ledger.store.read(|truth| {
+            if truth.volume(id).is_some() {
+                return Err(VerbError::IdTaken(id.0));
+            }
+            let volumes = truth.volumes.values();
+            check_new(&new.name, volumes.map(|volume| &volume.record.name))?;
+            let taken = truth.volumes.keys().map(|number| number.0);
+            let number = free_number(new.number.map(|number| number.0), taken)?;
+            let smallest = truth.settings.smallest_volume;
+            let capacity = new.emulation.new_capacity(new.capacity, smallest)?;
+            let request = PlacementRequest {
+                volume: VolumeNumber(number),
+                emulation: new.emulation,
+                capacity_before: 0,
+                capacity,
+                placements: numbered(truth, &new.placements)?,
+                rest: new.rest.map(|group| number_of(truth, group)).transpose()?,
+                layout: new.layout,
+                exact: new.exact,
+            };
+            Ok(request)
+        });
+        let request = looked.await?;
+        self.check_groups(&request)?;
         let record = VolumeRecord {
-            number,
-            id: VolumeId::random(&self.ids),
-            name: new.name,
+            number: request.volume,
+            id,
+            name: new.name.clone(),
             emulation: new.emulation,
-            capacity: new.capacity,
+            capacity: request.capacity,
             partial: new.rest.is_none(),
         };
-        self.give_space(&mut working, record, &VolumeMap::default(), &request)
-            .await
+        Ok(Asked {
+            record,
+            map: VolumeMap::default(),
+            request,
+        })
     }
 
-    async fn free_volume_number(&self, new: &NewVolume) -> Result<VolumeNumber, VerbError> {
-        self.ledger
-            .store
-            .read(|truth| {
-                if truth
-                    .volumes
-                    .values()
-                    .any(|volume| volume.record.name == new.name)
-                {
-                    return Err(VerbError::NameTaken(new.name.clone()));
-                }
-                match new.number {
-                    Some(number) if truth.volumes.contains_key(&number) => {
-                        Err(VerbError::VolumeExists(number))
-                    }
-                    Some(number) => Ok(number),
-                    None => Ok(VolumeNumber(lowest_free(
-                        truth.volumes.keys().map(|number| number.0),
-                    ))),
-                }
-            })
-            .await
-    }
-
-    fn check_groups(
-        &self,
-        emulation: EmulationType,
-        groups: impl Iterator<Item = GroupNumber>,
-    ) -> Result<(), VerbError> {
-        for number in groups {
-            let group = self.serving_group(number)?;
-            let (block, group_block) = (emulation.block(), group.block());
+    fn check_groups(&self, request: &PlacementRequest) -> Result<(), VerbError> {
+        let block = request.emulation.block();
+        let placed = request.placements.iter().map(|placed| placed.group);
+        for number in placed.chain(request.rest) {
+            let group_block = self.serving_group(number)?.block();
             if !block.is_multiple_of(group_block) {
                 return Err(VerbError::Block {
                     block,
@@ -142,14 +131,9 @@ impl Appliance {
     }
 
     /// Plans, makes durable, serves: what making, placing and expanding have in common.
-    async fn give_space(
-        &self,
-        working: &mut Working,
-        record: VolumeRecord,
-        map: &VolumeMap,
-        request: &PlacementRequest,
-    ) -> Result<VolumeMade, VerbError> {
-        let planned = placement::plan(request, map, &mut working.allocators)?;
+    async fn give_space(&self, operation: OperationId, asked: Asked) -> Result<VolumeMade, VerbError> {
+        let Asked { record, map, request } = asked;
+        let planned = placement::plan(&request, &map, &mut self.working.borrow_mut().allocators)?;
         let map = map
             .with_added(&planned.runs)
             .expect("a plan adds only what is not mapped");
@@ -168,12 +152,19 @@ impl Appliance {
             volume: number,
             slices,
         });
+        let made = VolumeMade {
+            number,
+            id: record.id,
+            mapped: planned.mapped.iter().collect(),
+            trimmed: planned.trimmed().collect(),
+        };
+        records.push(answered(operation, &made));
         if let Err(error) = self.ledger.store.commit(records).await {
-            give_back(working, number, &planned);
+            give_back(&mut self.working.borrow_mut(), number, &planned);
             return Err(error.into());
         }
         self.serve_volume(&record, map);
-        Ok(VolumeMade { number, planned })
+        Ok(made)
     }
 
     /// Takes a volume into service, or its larger shape. Not where a group of it waits for members.
@@ -208,119 +199,144 @@ impl Appliance {
         }
     }
 
-    async fn volume_truth(&self, number: VolumeNumber) -> Result<VolumeTruth, VerbError> {
-        let known = self
-            .ledger
-            .store
-            .read(|truth| truth.volumes.get(&number).cloned())
-            .await;
-        known.ok_or(VerbError::NoSuchVolume(number))
+    async fn volume_truth(&self, id: VolumeId) -> Result<VolumeTruth, VerbError> {
+        let known = self.ledger.store.read(|truth| truth.volume(id).cloned());
+        known.await.ok_or(VerbError::NoSuchVolume(id))
     }
 
     /// Gives a volume more capacity while it is in use: mapped in `rest`, or left unmapped in a partial volume.
     pub async fn expand_volume(
         &self,
-        number: VolumeNumber,
+        operation: OperationId,
+        id: VolumeId,
         capacity: u64,
-        rest: Option<GroupNumber>,
+        rest: Option<GroupId>,
     ) -> Result<VolumeMade, VerbError> {
-        self.enlarge(number, capacity, Vec::new(), rest, Layout::Aligned, false)
-            .await
+        self.once(operation, async || {
+            let asked = self.ask_expand(id, capacity, rest).await?;
+            self.give_space(operation, asked).await
+        })
+        .await
     }
 
     /// Maps more ranges of a partial volume.
     pub async fn place_more(
         &self,
-        number: VolumeNumber,
-        placements: Vec<Placement>,
-        layout: Layout,
-        exact: bool,
+        operation: OperationId,
+        id: VolumeId,
+        new: &NewPlacements,
     ) -> Result<VolumeMade, VerbError> {
-        let capacity = self.volume_truth(number).await?.record.capacity;
-        self.enlarge(number, capacity, placements, None, layout, exact)
-            .await
+        self.once(operation, async || {
+            let asked = self.ask_more(id, new).await?;
+            self.give_space(operation, asked).await
+        })
+        .await
     }
 
-    async fn enlarge(
+    pub(super) async fn ask_expand(
         &self,
-        number: VolumeNumber,
+        id: VolumeId,
         capacity: u64,
-        placements: Vec<Placement>,
-        rest: Option<GroupNumber>,
-        layout: Layout,
-        exact: bool,
-    ) -> Result<VolumeMade, VerbError> {
-        let mut working = self.working.lock().await;
-        let VolumeTruth { record, runs, .. } = self.volume_truth(number).await?;
-        if self.volume(number).is_none() {
+        rest: Option<GroupId>,
+    ) -> Result<Asked, VerbError> {
+        let none = NewPlacements {
+            placements: Vec::new(),
+            layout: Layout::Aligned,
+            exact: false,
+        };
+        self.ask(id, Some(capacity), &none, rest).await
+    }
+
+    pub(super) async fn ask_more(&self, id: VolumeId, new: &NewPlacements) -> Result<Asked, VerbError> {
+        self.ask(id, None, new, None).await
+    }
+
+    /// Checks a change of a volume that exists.
+    async fn ask(
+        &self,
+        id: VolumeId,
+        capacity: Option<u64>,
+        new: &NewPlacements,
+        rest: Option<GroupId>,
+    ) -> Result<Asked, VerbError> {
+        let VolumeTruth { record, runs, .. } = self.volume_truth(id).await?;
+        if self.volume(record.number).is_none() {
             let waits = runs.iter().find(|run| self.group(run.group).is_none());
-            return Err(waits.map_or(VerbError::NoSuchVolume(number), |run| {
+            return Err(waits.map_or(VerbError::VolumeUnsound(record.number), |run| {
                 VerbError::GroupWaits(run.group)
             }));
         }
-        self.check_groups(
-            record.emulation,
-            placements.iter().map(|placed| placed.group).chain(rest),
-        )?;
-        let map = VolumeMap::new(runs).expect("a stored map was made by plans");
+        let groups = self.ledger.store.read(|truth| {
+            let rest = rest.map(|group| number_of(truth, group)).transpose()?;
+            Ok::<_, VerbError>((numbered(truth, &new.placements)?, rest))
+        });
+        let (placements, rest) = groups.await?;
+        let capacity = capacity.unwrap_or(record.capacity);
         let request = PlacementRequest {
-            volume: number,
+            volume: record.number,
             emulation: record.emulation,
             capacity_before: record.capacity,
             capacity,
             placements,
             rest,
-            layout,
-            exact,
+            layout: new.layout,
+            exact: new.exact,
         };
-        self.give_space(&mut working, VolumeRecord { capacity, ..record }, &map, &request)
-            .await
+        self.check_groups(&request)?;
+        Ok(Asked {
+            record: VolumeRecord { capacity, ..record },
+            map: VolumeMap::new(runs).expect("a stored map was made by plans"),
+            request,
+        })
     }
 
-    /// Renames a volume.
-    pub async fn rename_volume(&self, number: VolumeNumber, name: &str) -> Result<(), VerbError> {
-        let _one_verb = self.working.lock().await;
-        check_name(name)?;
-        let VolumeTruth { record, .. } = self.volume_truth(number).await?;
-        let taken = |truth: &super::records::Truth| {
-            truth
-                .volumes
-                .values()
-                .any(|volume| volume.record.name == name && volume.record.number != number)
-        };
-        if self.ledger.store.read(taken).await {
-            return Err(VerbError::NameTaken(name.to_owned()));
-        }
-        Ok(self
-            .ledger
-            .store
-            .commit(vec![Record::Volume(VolumeRecord {
-                name: name.to_owned(),
-                ..record
-            })])
-            .await?)
-    }
-
-    /// Deletes a volume once its last running request has ended. Its slices are free when their content is gone.
-    pub async fn delete_volume(&self, number: VolumeNumber) -> Result<(), VerbError> {
-        let mut working = self.working.lock().await;
-        let VolumeTruth { record, runs, slices } = self.volume_truth(number).await?;
-        let serving = self.volumes.borrow_mut().remove(&number);
-        if let Some(volume) = &serving {
-            volume.retire().await;
-        }
-        if let Err(error) = self.ledger.store.commit(vec![Record::RemoveVolume(number)]).await {
-            if serving.is_some() {
-                self.serve_volume(
-                    &record,
-                    VolumeMap::new(runs).expect("a stored map was made by plans"),
-                );
+    /// Deletes a volume that is not exported, once its last running request has ended. Its slices are free when their
+    /// content is gone.
+    pub async fn delete_volume(&self, operation: OperationId, id: VolumeId) -> Result<(), VerbError> {
+        self.once(operation, async || {
+            let VolumeTruth { record, runs, slices } = self.volume_truth(id).await?;
+            let number = record.number;
+            self.check_not_exported(&record).await?;
+            let serving = self.volumes.borrow_mut().remove(&number);
+            if let Some(volume) = &serving {
+                volume.retire().await;
             }
-            return Err(error.into());
+            let records = vec![Record::RemoveVolume(number), answered(operation, &())];
+            if let Err(error) = self.ledger.store.commit(records).await {
+                if serving.is_some() {
+                    let map = VolumeMap::new(runs).expect("a stored map was made by plans");
+                    self.serve_volume(&record, map);
+                }
+                return Err(error.into());
+            }
+            self.watch.forget_volume(id);
+            self.free_slices(number, slices).await;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn check_not_exported(&self, record: &VolumeRecord) -> Result<(), VerbError> {
+        let exports = self.ledger.store.read(|truth| {
+            let users = truth.exports.values().filter(|export| export.volume == record.id);
+            users.map(|export| export.name.clone()).collect::<Vec<_>>()
+        });
+        let exports = exports.await;
+        if exports.is_empty() {
+            return Ok(());
         }
+        Err(VerbError::VolumeExported {
+            volume: record.number,
+            exports,
+        })
+    }
+
+    /// Clears and frees what a volume had that is gone.
+    async fn free_slices(&self, number: VolumeNumber, slices: Vec<GroupSlices>) {
         for owned in slices {
             match self.clear_slices(owned).await {
                 Ok(true) => {
+                    let mut working = self.working.borrow_mut();
                     let allocator = working.allocators.get_mut(owned.group);
                     let freed = allocator.map(|allocator| allocator.free(number, owned.slices));
                     if let Some(Err(error)) = freed {
@@ -332,7 +348,6 @@ impl Appliance {
                 Err(error) => tracing::warn!(volume = %number, %error, "freed space could not be cleared"),
             }
         }
-        Ok(())
     }
 
     /// Makes slices *never written* again, durably, and says so. Where their group does not serve, that is done when it
@@ -349,27 +364,20 @@ impl Appliance {
         self.ledger.store.commit(vec![Record::Cleared(owned)]).await?;
         Ok(true)
     }
+}
 
-    /// Every volume that the appliance knows.
-    pub async fn volume_statuses(&self) -> Vec<VolumeStatus> {
-        let known: Vec<(VolumeRecord, usize)> = self
-            .ledger
-            .store
-            .read(|truth| {
-                truth
-                    .volumes
-                    .values()
-                    .map(|volume| (volume.record.clone(), volume.runs.len()))
-                    .collect()
-            })
-            .await;
-        known
-            .into_iter()
-            .map(|(record, runs)| VolumeStatus {
-                serving: self.volume(record.number).is_some(),
-                record,
-                runs,
-            })
-            .collect()
-    }
+/// The number of a group that a request names.
+fn number_of(truth: &Truth, group: GroupId) -> Result<GroupNumber, VerbError> {
+    let known = truth.group(group).map(|group| group.number);
+    known.ok_or(VerbError::NoSuchGroup(group))
+}
+
+fn numbered(truth: &Truth, placements: &[Placement<GroupId>]) -> Result<Vec<Placement>, VerbError> {
+    let one = |placed: &Placement<GroupId>| {
+        Ok(Placement {
+            range: placed.range,
+            group: number_of(truth, placed.group)?,
+        })
+    };
+    placements.iter().map(one).collect()
 }

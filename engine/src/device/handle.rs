@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, start};
+use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, signature, start};
 use crate::io::{BufSlice, IoBuf};
 use crate::types::{ByteRange, DeviceId};
 
@@ -42,6 +42,11 @@ impl DeviceHandle {
 
     pub fn id(&self) -> DeviceId {
         self.id
+    }
+
+    /// What it leads to, for who begins anew with it under another handle.
+    pub fn device(&self) -> Arc<dyn Device> {
+        Arc::clone(&self.device)
     }
 
     pub fn info(&self) -> DeviceInfo {
@@ -100,6 +105,14 @@ impl DeviceHandle {
 
     pub async fn flush(&self) -> Result<(), DeviceError> {
         self.run(Request::Flush).await.result
+    }
+
+    /// Clears what tells whose the device is, durably: afterwards it is blank.
+    pub async fn erase(&self) -> Result<(), DeviceError> {
+        if let Some(why) = self.failed.get() {
+            return Err(DeviceError::Latched(why.clone()));
+        }
+        signature::erase(&*self.device).await
     }
 
     pub async fn zero(&self, range: ByteRange, unmap: bool) -> Result<(), DeviceError> {

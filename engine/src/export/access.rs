@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// All addresses that share the first `prefix` bits with `address`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientRange {
@@ -67,8 +69,9 @@ impl std::fmt::Display for ClientRange {
     }
 }
 
-/// How well a connection is protected; also how well an export wants it, at least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+/// How well a connection is protected; also how well an export wants it, at least. The order of the variants is part of
+/// the format of the metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum Protection {
     #[default]
     Plain,

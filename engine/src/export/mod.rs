@@ -10,6 +10,8 @@ pub mod registry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use crate::io::target::{StatusRun, Target, TargetInfo, ZeroOptions};
 pub use access::Access;
 pub use registry::Registry;
@@ -17,8 +19,9 @@ pub use registry::Registry;
 /// Longest name of an export, in bytes.
 pub const MAX_NAME: usize = 4096;
 
-/// Whether a connection that is out of work polls before it sleeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Whether a connection that is out of work polls before it sleeps. The order of the variants is part of the format of
+/// the metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Polling {
     Never,
     /// For a moment, as long as the client sends its next request right after each reply.

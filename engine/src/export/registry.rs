@@ -97,6 +97,11 @@ impl<T> Registry<T> {
         }
     }
 
+    /// Connections attached to the export of this name; `None` where none is offered.
+    pub fn attached(&self, name: &str) -> Option<usize> {
+        lock(&self.offered).get(name).map(|offered| offered.attached())
+    }
+
     /// The export for a visitor who may attach to it.
     ///
     /// # Errors

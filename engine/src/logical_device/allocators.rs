@@ -25,6 +25,8 @@ pub struct Shortage {
     pub group: GroupNumber,
     pub needed: u64,
     pub free: u32,
+    /// Length of one, in bytes.
+    pub slice: u64,
 }
 
 /// Why slices were not taken. Nothing was changed.
@@ -117,9 +119,16 @@ impl Allocators {
         }
         let mut shortages = Vec::new();
         for (group, needed) in needs {
-            let free = self.known(group)?.free_count();
+            let allocator = self.known(group)?;
+            let free = allocator.free_count();
+            let slice = allocator.slice_length().bytes();
             if u64::from(free) < needed {
-                shortages.push(Shortage { group, needed, free });
+                shortages.push(Shortage {
+                    group,
+                    needed,
+                    free,
+                    slice,
+                });
             }
         }
         if shortages.is_empty() {

@@ -23,7 +23,7 @@ use super::record::{GroupRecord, MemberStatus};
 use crate::device::{DeviceHandle, Io, Request};
 use crate::io::IoError;
 use crate::io::range_lock::Mode;
-use crate::types::{ByteRange, IdSource};
+use crate::types::{ByteRange, DeviceId, IdSource};
 
 /// How a member takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +134,40 @@ impl Group {
         let mut failed: SmallVec<[usize; 4]> = SmallVec::from_slice(failed);
         let now = self.members.load_full();
         failed.retain(|&mut member| now.list[member].is_same_device(&before.list[member]));
+        self.drop_now(failed).await
+    }
+
+    /// Takes a member's device out of service on purpose, durably. `false`, and nothing changed, where its column would be
+    /// left without a member in sync.
+    pub async fn take_out(&self, device: DeviceId, why: &str) -> Result<bool, IoError> {
+        let _one_change = self.change.lock().await;
+        self.check_running()?;
+        let members = self.members.load_full();
+        let Some(member) = members.record.member(device) else {
+            return Ok(true);
+        };
+        let mut without = Members::clone(&members);
+        for (index, place) in without.list.iter_mut().enumerate() {
+            let failed = place
+                .device
+                .as_ref()
+                .is_some_and(|device| device.failure().is_some());
+            if failed || index == member {
+                place.serving = Serving::Out;
+            }
+        }
+        if !without.complete() {
+            return Ok(false);
+        }
+        if let Some(device) = &members.list[member].device {
+            device.fail(why);
+        }
+        self.drop_now(SmallVec::from_slice(&[member])).await?;
+        Ok(true)
+    }
+
+    /// Takes members out; the caller holds `change`.
+    async fn drop_now(&self, mut failed: SmallVec<[usize; 4]>) -> Result<(), IoError> {
         loop {
             let members = self.members.load_full();
             failed.retain(|&mut member| members.list[member].serving != Serving::Out);

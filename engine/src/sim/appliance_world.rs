@@ -12,7 +12,10 @@ use super::device::SimDevice;
 use super::dice::Dice;
 use super::shape::{Level, Shape, VolumeShape};
 use super::world::{GroupHealth, OpenVolume, Verb, World, WorldError};
-use crate::appliance::{Appliance, NewGroupRequest, NewVolume, OpenError, OpenOptions, VerbError};
+use crate::appliance::{
+    Appliance, ApplianceSettings, NewAppliance, NewDevice, NewGroupRequest, NewVolume, OpenError,
+    OpenOptions, VerbError,
+};
 use crate::device::Device;
 use crate::logical_device::SliceLength;
 use crate::map::{Layout, PlacementError};
@@ -20,7 +23,8 @@ use crate::planted::Planted;
 use crate::raid::{self, Group, GroupState, MemberStatus};
 use crate::types::geometry::OpenBlock;
 use crate::types::{
-    ByteRange, DeviceId, DeviceNumber, EmulationType, GroupNumber, IdSource, VolumeId, VolumeNumber,
+    ApplianceId, ByteRange, DeviceId, DeviceNumber, EmulationType, GroupId, GroupNumber, IdSource,
+    OperationId, VolumeId,
 };
 use crate::volume::Volume;
 
@@ -44,12 +48,10 @@ pub struct ApplianceWorld {
     groups: usize,
     /// Index of every disk that the appliance knows.
     disks: BTreeMap<DeviceId, usize>,
-    /// For names.
-    ids: IdSource,
 }
 
 impl ApplianceWorld {
-    async fn new(appliance: Appliance, groups: usize, ids: IdSource) -> Self {
+    async fn new(appliance: Appliance, groups: usize) -> Self {
         let index = |number: DeviceNumber| usize::try_from(number.0).expect("a shape is small");
         let known = appliance.devices().await.into_iter().map(|state| state.record);
         let disks = known.map(|device| (device.id, index(device.number))).collect();
@@ -57,7 +59,6 @@ impl ApplianceWorld {
             stage: RefCell::new(Stage::Running(Rc::new(appliance))),
             groups,
             disks,
-            ids,
         }
     }
 
@@ -76,6 +77,7 @@ fn number(index: usize) -> u32 {
 fn refused(error: VerbError) -> WorldError {
     match error {
         VerbError::Placement(PlacementError::Slices(_)) => WorldError::NoSpace,
+        VerbError::GroupWaits(_) => WorldError::Waiting(error.to_string()),
         other => WorldError::Failed(other.to_string()),
     }
 }
@@ -86,46 +88,52 @@ fn devices<'a>(disks: impl Iterator<Item = &'a SimDevice>) -> Vec<Arc<dyn Device
         .collect()
 }
 
-fn new_volume(shape: VolumeShape, name: String) -> NewVolume {
+fn new_volume(shape: VolumeShape, name: String, rest: GroupId) -> NewVolume {
     let block = if shape.block == 512 {
         OpenBlock::B512
     } else {
         OpenBlock::B4096
     };
     NewVolume {
+        id: None,
         number: None,
         name,
         emulation: EmulationType::Open(block),
-        capacity: shape.capacity,
+        capacity: Some(shape.capacity),
         placements: Vec::new(),
-        rest: Some(GroupNumber(number(shape.group))),
+        rest: Some(rest),
         layout: Layout::Aligned,
         exact: false,
     }
 }
 
-async fn make(appliance: &Appliance, shape: &Shape) -> Result<(), VerbError> {
+async fn make(appliance: &Appliance, shape: &Shape, ids: &IdSource) -> Result<(), VerbError> {
+    let devices = appliance.devices().await;
+    let mut groups = Vec::new();
     for group in &shape.groups {
         let level = match group.level {
             Level::Stripe => raid::Level::Raid0,
             Level::Mirror => raid::Level::Raid1,
         };
         let request = NewGroupRequest {
+            id: None,
+            number: None,
+            name: None,
             level,
             members: group
                 .members
                 .iter()
-                .map(|&disk| DeviceNumber(number(disk)))
+                .map(|&disk| devices[disk].record.id)
                 .collect(),
             slice: SliceLength::new(shape.slice, shape.slice)?,
             unit: group.stripe_unit,
         };
-        appliance.create_group(&request).await?;
+        let made = appliance.create_group(OperationId::random(ids), &request);
+        groups.push(made.await?.id);
     }
     for (index, volume) in shape.volumes.iter().enumerate() {
-        appliance
-            .create_volume(new_volume(*volume, format!("vol{index}")))
-            .await?;
+        let new = new_volume(*volume, format!("vol{index}"), groups[volume.group]);
+        appliance.create_volume(OperationId::random(ids), &new).await?;
     }
     Ok(())
 }
@@ -164,12 +172,19 @@ impl ApplianceWorld {
         }
     }
 
-    fn volume_number(appliance: &Appliance, id: VolumeId) -> Result<VolumeNumber, WorldError> {
-        let volumes = appliance.volumes();
-        let found = volumes.iter().find(|volume| volume.id() == id);
+    /// The identity of the disk with this index.
+    fn device(&self, disk: usize) -> Result<DeviceId, WorldError> {
+        let found = self.disks.iter().find(|(_, index)| **index == disk);
         found
-            .map(|volume| volume.number())
-            .ok_or_else(|| WorldError::Failed(format!("{id} does not serve")))
+            .map(|(id, _)| *id)
+            .ok_or_else(|| WorldError::Failed(format!("disk {disk} is not known")))
+    }
+
+    /// The identity of a group of the shape.
+    async fn group(appliance: &Appliance, index: usize) -> Result<GroupId, WorldError> {
+        let groups = appliance.group_statuses().await;
+        let found = groups.get(index).map(|group| group.record.id);
+        found.ok_or_else(|| WorldError::Failed(format!("group {index} is not known")))
     }
 }
 
@@ -187,17 +202,31 @@ impl World for ApplianceWorld {
     }
 
     async fn create(disks: &[SimDevice], ids: IdSource, shape: &Shape) -> Result<Self, WorldError> {
-        let appliance = Appliance::create(devices(disks.iter()), true, ids.clone())
+        let device = |device| NewDevice {
+            force: true,
+            ..NewDevice::new(device)
+        };
+        let new = NewAppliance {
+            registry: Default::default(),
+            id: ApplianceId::random(&ids),
+            settings: ApplianceSettings {
+                smallest_volume: 0,
+                ..ApplianceSettings::default()
+            },
+            devices: devices(disks.iter()).into_iter().map(device).collect(),
+        };
+        let operation = OperationId::random(&ids);
+        let appliance = Appliance::create(operation, new, ids.clone())
             .await
             .map_err(refused)?;
-        make(&appliance, shape).await.map_err(refused)?;
-        Ok(Self::new(appliance, shape.groups.len(), ids).await)
+        make(&appliance, shape, &ids).await.map_err(refused)?;
+        Ok(Self::new(appliance, shape.groups.len()).await)
     }
 
     async fn open(disks: &[Option<SimDevice>], groups: usize, ids: IdSource) -> Result<Self, WorldError> {
         let options = OpenOptions::default();
-        match Appliance::open(devices(disks.iter().flatten()), &options, ids.clone()).await {
-            Ok(appliance) => Ok(Self::new(appliance, groups, ids).await),
+        match Appliance::open(devices(disks.iter().flatten()), &options, ids).await {
+            Ok(appliance) => Ok(Self::new(appliance, groups).await),
             Err(error @ (OpenError::NoAppliance | OpenError::NoMetadata)) => {
                 Err(WorldError::Waiting(error.to_string()))
             }
@@ -238,45 +267,38 @@ impl World for ApplianceWorld {
             .collect()
     }
 
-    async fn manage(&self, verb: Verb) -> Result<Option<VolumeId>, WorldError> {
+    async fn manage(&self, operation: OperationId, verb: Verb) -> Result<Option<VolumeId>, WorldError> {
         let appliance = self.appliance()?;
-        match verb {
+        let done = match verb {
             Verb::CreateVolume(shape) => {
-                let name = format!("vol{:x}", self.ids.below(u64::MAX));
-                let made = appliance
-                    .create_volume(new_volume(shape, name))
-                    .await
-                    .map_err(refused)?;
-                Ok(appliance.volume(made.number).map(|volume| volume.id()))
+                let group = Self::group(&appliance, shape.group).await?;
+                let new = new_volume(shape, format!("vol-{operation}"), group);
+                let made = appliance.create_volume(operation, &new).await;
+                return made.map(|made| Some(made.id)).map_err(refused);
             }
-            Verb::DeleteVolume(id) => {
-                let number = Self::volume_number(&appliance, id)?;
-                appliance.delete_volume(number).await.map_err(refused)?;
-                Ok(None)
-            }
+            Verb::DeleteVolume(id) => appliance.delete_volume(operation, id).await,
             Verb::ExpandVolume { volume, capacity } => {
-                let number = Self::volume_number(&appliance, volume)?;
-                let rest = appliance.volume(number).map(|volume| home(&volume));
-                appliance
-                    .expand_volume(number, capacity, rest)
-                    .await
-                    .map_err(refused)?;
-                Ok(None)
+                let rest = match appliance.volume_of(volume) {
+                    Some(volume) => appliance.group(home(&volume)).map(|group| group.id()),
+                    None => None,
+                };
+                let made = appliance.expand_volume(operation, volume, capacity, rest).await;
+                made.map(|_| ())
             }
             Verb::ReturnDisk(disk) => {
                 if !disk.drain().await {
                     return Err(WorldError::Failed("the disk is in use".into()));
                 }
-                appliance.return_device(Arc::new(disk)).await.map_err(refused)?;
-                Ok(None)
+                let returned = appliance.return_device(operation, Arc::new(disk)).await;
+                returned.map(|_| ())
             }
             Verb::ReplaceMember { group, disk, with } => {
-                let numbers = (DeviceNumber(number(disk)), DeviceNumber(number(with)));
-                let replaced = appliance.replace_member(GroupNumber(number(group)), numbers.0, numbers.1);
-                replaced.await.map_err(refused)?;
-                Ok(None)
+                let group = Self::group(&appliance, group).await?;
+                let (old, new) = (self.device(disk)?, self.device(with)?);
+                appliance.replace_member(operation, group, old, new).await
             }
-        }
+        };
+        done.map(|()| None).map_err(refused)
     }
 
     async fn settle(&self) {

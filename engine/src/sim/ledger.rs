@@ -1,10 +1,11 @@
 //! Which volumes there must be, from life to life, with their oracles.
 //!
 //! Invariants: a volume that was made is there after every start that can see its group, until its deletion begins;
-//! one whose deletion was answered never comes back; a creation that a crash cut off has happened once or not at all.
+//! one whose deletion was answered never comes back; a creation that a crash cut off has happened once or not at all, and
+//! when it is asked for again, it is that volume that is answered, or a first one is made.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::medium::CrashKind;
@@ -29,7 +30,9 @@ pub struct Entry {
 pub struct Ledger {
     entries: BTreeMap<VolumeId, Entry>,
     /// Creations begun and not answered, by group.
-    creating: BTreeMap<usize, u32>,
+    creating: BTreeMap<usize, usize>,
+    /// Volumes that such creations have made, by group.
+    unanswered: BTreeMap<usize, BTreeSet<VolumeId>>,
     next: u32,
 }
 
@@ -46,19 +49,27 @@ impl Ledger {
     }
 
     /// The creation was answered: with an id, or refused.
+    ///
+    /// # Panics
+    /// Where a volume was made and another one, or none, is answered.
     pub fn end_create(&mut self, group: usize, made: Option<(VolumeId, u64)>) {
         let begun = self.creating.get_mut(&group).filter(|count| **count > 0);
-        *begun.expect("a creation ends once") -= 1;
-        if let Some((id, capacity)) = made {
+        let begun = begun.expect("a creation ends once");
+        *begun -= 1;
+        let begun = *begun;
+        let unanswered = self.unanswered.entry(group).or_default();
+        let is_new = made.filter(|(id, _)| !unanswered.remove(id));
+        assert!(unanswered.len() <= begun, "made and not answered: {unanswered:?}");
+        if let Some((id, capacity)) = is_new {
             self.add(id, group, capacity);
         }
     }
 
     pub fn begin_delete(&mut self, id: VolumeId) {
-        self.entries
-            .get_mut(&id)
-            .expect("a known volume is deleted")
-            .deleting = true;
+        // It is not known any more where a deletion is asked for again.
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.deleting = true;
+        }
     }
 
     pub fn end_delete(&mut self, id: VolumeId) {
@@ -97,11 +108,12 @@ impl Ledger {
                 entry.deleting = false;
                 continue;
             }
-            let begun = self.creating.get_mut(&volume.group).filter(|count| **count > 0);
-            *begun.unwrap_or_else(|| panic!("{} is of nobody's making", volume.id)) -= 1;
+            let begun = self.creating.get(&volume.group).copied().unwrap_or(0);
+            let unanswered = self.unanswered.entry(volume.group).or_default();
+            unanswered.insert(volume.id);
+            assert!(unanswered.len() <= begun, "{} is of nobody's making", volume.id);
             self.add(volume.id, volume.group, capacity);
         }
-        self.creating.retain(|group, _| !serving[*group]);
         self.entries.retain(|id, entry| {
             let there = found.iter().any(|volume| volume.id == *id);
             assert!(

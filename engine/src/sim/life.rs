@@ -52,6 +52,7 @@ impl<W: World> Scene<W> {
     }
 
     async fn work(&self, plan: &Plan) {
+        self.ask_again().await;
         if plan.verify_first {
             self.verify(0).await;
         }

@@ -1,5 +1,7 @@
 //! Those who ask for changes while hosts work: an operator of volumes and members, and bad luck.
 //!
+//! What a crash cut off is asked for again in the next life, as the same operation ([`again`](super::again)).
+//!
 //! Invariant: what they do to members the [`atlas`] allows. A volume made here is used by nobody else until it is
 //! deleted or the next life begins.
 
@@ -8,6 +10,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::atlas::{self, Situation};
 use super::client::Client;
@@ -18,7 +22,31 @@ use super::shape::{Shape, VolumeShape};
 use super::stage::Stage;
 use super::world::{OpenVolume, Verb, World, WorldError};
 use crate::export::Target as _;
-use crate::types::VolumeId;
+use crate::types::{OperationId, VolumeId};
+
+/// Verbs that were asked for and not answered, in order.
+#[derive(Debug, Default)]
+pub struct Operations {
+    begun: u64,
+    open: Vec<(OperationId, Verb)>,
+}
+
+impl Operations {
+    fn begin(&mut self, seed: u64, verb: Verb) -> OperationId {
+        self.begun += 1;
+        let operation = OperationId(Uuid::from_u64_pair(seed, self.begun));
+        self.open.push((operation, verb));
+        operation
+    }
+
+    pub(super) fn end(&mut self, operation: OperationId) {
+        self.open.retain(|(open, _)| *open != operation);
+    }
+
+    pub(super) fn open(&self) -> Vec<(OperationId, Verb)> {
+        self.open.clone()
+    }
+}
 
 /// What everyone in a life shares.
 pub struct Scene<W> {
@@ -34,6 +62,7 @@ pub struct Scene<W> {
     pub blank: Rc<RefCell<Vec<usize>>>,
     /// Disks that the program was given in this life: at its start, or since.
     pub given: Rc<RefCell<BTreeSet<usize>>>,
+    pub operations: Rc<RefCell<Operations>>,
 }
 
 impl<W> Clone for Scene<W> {
@@ -48,6 +77,7 @@ impl<W> Clone for Scene<W> {
             ledger: self.ledger.clone(),
             blank: self.blank.clone(),
             given: self.given.clone(),
+            operations: self.operations.clone(),
         }
     }
 }
@@ -75,9 +105,20 @@ impl<W: World> Scene<W> {
     }
 
     async fn manage(&self, verb: Verb) -> Result<Option<VolumeId>, WorldError> {
-        let name = format!("{verb:?}");
+        let operation = self.operations.borrow_mut().begin(self.seed, verb.clone());
+        let answer = self.ask(operation, verb).await;
+        self.operations.borrow_mut().end(operation);
+        answer
+    }
+
+    pub(super) async fn ask(
+        &self,
+        operation: OperationId,
+        verb: Verb,
+    ) -> Result<Option<VolumeId>, WorldError> {
+        let name = format!("{operation} {verb:?}");
         self.stage.trace(format_args!("{name}"));
-        let answer = self.world.manage(verb).await;
+        let answer = self.world.manage(operation, verb).await;
         self.stage.trace(format_args!("{name}: {answer:?}"));
         answer
     }

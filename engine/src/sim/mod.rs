@@ -8,6 +8,7 @@
 //! Invariant: every decision comes from [`dice`], every moment from `tokio::time`; equal seeds give equal traces.
 //! A violation panics; the runner makes that the end of the process.
 
+pub mod again;
 pub mod appliance_world;
 pub mod atlas;
 pub mod client;

@@ -16,7 +16,7 @@ use super::device::SimDevice;
 use super::dice::{Dice, Stream};
 use super::ledger::Ledger;
 use super::life::{self, Plan};
-use super::manager::Scene;
+use super::manager::{Operations, Scene};
 use super::medium::CrashKind;
 use super::shape::Shape;
 use super::stage::Stage;
@@ -84,6 +84,7 @@ struct Run<W> {
     blank: Rc<RefCell<Vec<usize>>>,
     given: Rc<RefCell<BTreeSet<usize>>>,
     ledger: Rc<RefCell<Ledger>>,
+    operations: Rc<RefCell<Operations>>,
     /// By group: its members, as last heard.
     members: Vec<Vec<usize>>,
     /// By group: the disks that may be in sync. With all of them a start must succeed.
@@ -150,6 +151,7 @@ impl<W: World> Run<W> {
             blank: Rc::new(RefCell::new(blank)),
             given: Rc::default(),
             ledger: Rc::default(),
+            operations: Rc::default(),
             world: Rc::default(),
         }
     }
@@ -216,6 +218,7 @@ impl<W: World> Run<W> {
             ledger: self.ledger.clone(),
             blank: self.blank.clone(),
             given: self.given.clone(),
+            operations: self.operations.clone(),
         };
         scene.live(&fate.plan).await;
     }

@@ -8,12 +8,12 @@ use super::dice::Dice;
 use super::shape::{Shape, VolumeShape};
 use crate::export::Target;
 use crate::planted::Planted;
-use crate::types::{IdSource, VolumeId};
+use crate::types::{IdSource, OperationId, VolumeId};
 
 /// Why a verb or a start was refused or failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WorldError {
-    /// A start: too many disks are missing (R6); nothing was changed.
+    /// Too many disks are missing for a start (R6) or for the group that a verb is about; nothing was changed.
     #[error("waiting for members: {0}")]
     Waiting(String),
     /// This program has no such verb.
@@ -108,8 +108,13 @@ pub trait World: Sized + 'static {
     /// The disks whose loss the program's metadata would feel (R6).
     fn holders(&self) -> impl Future<Output = Vec<usize>>;
 
-    /// Answers when the verb's effect is durable; where a new volume was made, with its id.
-    fn manage(&self, verb: Verb) -> impl Future<Output = Result<Option<VolumeId>, WorldError>>;
+    /// Answers when the verb's effect is durable; where a new volume was made, with its id. An operation that is known
+    /// is not done again and gets its first answer (R10).
+    fn manage(
+        &self,
+        operation: OperationId,
+        verb: Verb,
+    ) -> impl Future<Output = Result<Option<VolumeId>, WorldError>>;
 
     /// Waits until nothing runs in the background: no resync, no clearing.
     fn settle(&self) -> impl Future<Output = ()>;

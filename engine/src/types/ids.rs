@@ -63,6 +63,8 @@ identity!(/// One volume.
     VolumeId);
 identity!(/// One export.
     ExportId);
+identity!(/// One change that somebody asked for: a retry carries the same one (R10).
+    OperationId);
 identity!(/// One metadata commit; its parent's id makes the line of descent (R6).
     CommitId);
 identity!(/// One metadata log: a snapshot and the commits behind it on one device.

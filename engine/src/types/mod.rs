@@ -13,7 +13,7 @@ pub use extent::Extent;
 pub use geometry::EmulationType;
 pub use ids::{
     ApplianceId, CommitId, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, IdSource, LogId,
-    LogicalDeviceNumber, VolumeId, VolumeNumber,
+    LogicalDeviceNumber, OperationId, VolumeId, VolumeNumber,
 };
 pub use range::ByteRange;
 pub use range_set::RangeSet;

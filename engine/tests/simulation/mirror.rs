@@ -13,7 +13,7 @@ use ashlar_engine::sim::device::SimDevice;
 use ashlar_engine::sim::dice::Dice;
 use ashlar_engine::sim::shape::Shape;
 use ashlar_engine::sim::world::{GroupHealth, OpenVolume, Verb, World, WorldError};
-use ashlar_engine::types::{ByteRange, IdSource, VolumeId};
+use ashlar_engine::types::{ByteRange, IdSource, OperationId, VolumeId};
 use futures_util::future::join_all;
 use tokio::sync::RwLock;
 use uuid::Uuid;
@@ -232,7 +232,7 @@ impl World for Mirror {
         Vec::new()
     }
 
-    async fn manage(&self, _verb: Verb) -> Result<Option<VolumeId>, WorldError> {
+    async fn manage(&self, _operation: OperationId, _verb: Verb) -> Result<Option<VolumeId>, WorldError> {
         Err(WorldError::Unsupported)
     }
 

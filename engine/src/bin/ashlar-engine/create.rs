@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use ashlar_engine::appliance::{Appliance, NewGroupRequest, NewVolume};
+use ashlar_engine::appliance::{
+    Appliance, ApplianceSettings, NewAppliance, NewDevice, NewGroupRequest, NewVolume,
+};
 use ashlar_engine::device::CachePolicy;
 use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::map::Layout;
 use ashlar_engine::nbd::uri::NbdUri;
 use ashlar_engine::raid::Level;
 use ashlar_engine::runtime::DataPlane;
-use ashlar_engine::types::{ByteSize, DeviceNumber, EmulationType, IdSource};
+use ashlar_engine::types::{ApplianceId, ByteSize, EmulationType, IdSource, OperationId};
 use clap::Args;
 
 use crate::Failure;
@@ -129,16 +131,40 @@ impl Create {
         for (source, size) in &sources {
             devices.push(source.open(&self.dir, Some(*size)).await?);
         }
-        let appliance = Appliance::create(devices, self.force, IdSource::from_system()).await?;
-        let members = u32::try_from(sources.len())? - u32::from(self.third_holder);
+        let ids = IdSource::from_system();
+        let device = |device| NewDevice {
+            force: self.force,
+            ..NewDevice::new(device)
+        };
+        let new = NewAppliance {
+            registry: Default::default(),
+            id: ApplianceId::random(&ids),
+            settings: ApplianceSettings {
+                smallest_volume: 0,
+                ..ApplianceSettings::default()
+            },
+            devices: devices.into_iter().map(device).collect(),
+        };
+        let appliance = Appliance::create(OperationId::random(&ids), new, ids.clone()).await?;
+        let members = sources.len() - usize::from(self.third_holder);
+        let devices = appliance.devices().await;
         let request = NewGroupRequest {
+            id: None,
+            number: None,
+            name: None,
             level,
-            members: (0..members).map(DeviceNumber).collect(),
+            members: devices
+                .iter()
+                .take(members)
+                .map(|device| device.record.id)
+                .collect(),
             slice: SliceLength::new(self.slice.0, self.slice.0.max(64 << 20))?,
             unit: UNIT,
         };
-        let (group, waste) = appliance.create_group(&request).await?;
-        for waste in waste {
+        let group = appliance
+            .create_group(OperationId::random(&ids), &request)
+            .await?;
+        for waste in group.waste {
             eprintln!(
                 "{} of device {} are not used: the members are of unequal size",
                 ByteSize(waste.bytes),
@@ -146,16 +172,19 @@ impl Create {
             );
         }
         let volume = NewVolume {
+            id: None,
             number: None,
             name: self.volume.clone(),
             emulation: self.emulation,
-            capacity: self.size.0,
+            capacity: Some(self.size.0),
             placements: Vec::new(),
-            rest: Some(group),
+            rest: Some(group.id),
             layout: Layout::Aligned,
             exact: false,
         };
-        appliance.create_volume(volume).await?;
+        appliance
+            .create_volume(OperationId::random(&ids), &volume)
+            .await?;
         appliance.stop().await;
         let sources: Vec<Source> = sources.into_iter().map(|(source, _)| source).collect();
         folder::write(&self.dir, &sources)

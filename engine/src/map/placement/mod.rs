@@ -49,9 +49,9 @@ impl Layout {
 
 /// A range of the volume and where it is to lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placement {
+pub struct Placement<G = GroupNumber> {
     pub range: ByteRange,
-    pub group: GroupNumber,
+    pub group: G,
 }
 
 /// What is wanted of a volume's map.
@@ -100,6 +100,16 @@ pub struct Planned {
     pub placed: Vec<Placed>,
     /// Every address that a host can reach from now on and could not before.
     pub mapped: RangeSet,
+}
+
+impl Planned {
+    /// Placements, by their place in the request, of which a part lies in an earlier one's rounding.
+    pub fn trimmed(&self) -> impl Iterator<Item = u32> {
+        let numbered = (0..).zip(&self.placed);
+        numbered
+            .filter(|(_, placed)| placed.trimmed)
+            .map(|(index, _)| index)
+    }
 }
 
 /// Why a request cannot be met. Nothing was changed.

@@ -356,12 +356,13 @@ fn too_little_space_says_how_much_is_missing_where_and_takes_nothing() {
         );
         request.layout = layout;
         let refusal = plan(&request, &VolumeMap::default(), &mut allocators);
-        let short = |group, needed, free| Shortage {
+        let short = |group, needed, free, slice| Shortage {
             group: GroupNumber(group),
             needed,
             free,
+            slice,
         };
-        let shortages = vec![short(0, 7, 4), short(1, 3, 1)];
+        let shortages = vec![short(0, 7, 4, MIB), short(1, 3, 1, 2 * MIB)];
         assert_eq!(
             refusal,
             Err(PlacementError::Slices(AllocatorsError::NoSpace(shortages)))
@@ -382,6 +383,7 @@ fn the_largest_volume_is_refused_for_space_not_by_overflow() {
             group: GroupNumber(0),
             needed: LARGEST / (64 * MIB),
             free: 4,
+            slice: 64 * MIB,
         };
         assert_eq!(
             refusal,

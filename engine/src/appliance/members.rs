@@ -1,0 +1,76 @@
+//! Putting another device in a member's place.
+
+use std::sync::Arc;
+
+use super::Appliance;
+use super::error::VerbError;
+use super::groups::{ChosenMember, place_member};
+use super::journal::Along;
+use super::operation::answered;
+use crate::device::DeviceHandle;
+use crate::raid::{Group, MemberRecord, MemberStatus};
+use crate::types::{ByteSize, DeviceId, GroupId, OperationId};
+
+/// The place of a new member of a group, where the device can be one.
+fn place_in(group: &Group, member: usize, chosen: &ChosenMember) -> Result<MemberRecord, VerbError> {
+    let (block, group_block) = (chosen.device.info().block, group.block());
+    if block > group_block {
+        return Err(VerbError::MemberBlock { block, group_block });
+    }
+    let record = group.record();
+    let log = record.members[member].log.len();
+    let place = place_member(&chosen.device, chosen.layout, log, MemberStatus::Blank);
+    let payload_end = chosen.layout.payload.end();
+    if place.data_start + record.layout.member_len > payload_end {
+        return Err(VerbError::MemberTooSmall {
+            offered: ByteSize(payload_end.saturating_sub(place.data_start)),
+            needed: ByteSize(record.layout.member_len),
+        });
+    }
+    Ok(place)
+}
+
+impl Appliance {
+    /// Puts a free device in the place of a member, which is not used any more, and begins to copy to it.
+    pub async fn replace_member(
+        &self,
+        operation: OperationId,
+        group: GroupId,
+        old: DeviceId,
+        new: DeviceId,
+    ) -> Result<(), VerbError> {
+        self.once(operation, async || {
+            let group = self.serving_group(self.group_number(group).await?)?;
+            let member = group.record().member(old).ok_or(VerbError::NoSuchDevice(old))?;
+            let chosen = self.free_device(new).await?;
+            let place = place_in(&group, member, &chosen)?;
+            Group::format_member(&chosen.device, place.log).await?;
+            *self.ledger.along() = Some(Along {
+                group: group.id(),
+                device: new,
+                status: MemberStatus::Blank,
+                record: answered(operation, &()),
+            });
+            let replaced = group.replace(member, place).await;
+            self.ledger.along().take();
+            replaced?;
+            self.take_in(&group, member, chosen.device).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Begins to copy to a new member. That it is one is durable: what fails here shows in the group's state.
+    async fn take_in(&self, group: &Group, member: usize, device: Arc<DeviceHandle>) {
+        // A label of this membership: whoever examines the device sees where it belongs.
+        if let Err(error) = self.ledger.label(&device, &group.record()).await {
+            tracing::warn!(device = %device.id(), %error, "new member could not be labelled");
+        }
+        if let Err(error) = group.join(member, device).await {
+            tracing::warn!(group = %group.number(), %error, "new member could not be taken in");
+        }
+        if let Err(error) = self.ledger.renew_holders().await {
+            tracing::warn!(%error, "metadata holders could not be renewed");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Who asked for a change, and what the first answer was (R10).
+//!
+//! Invariants: the answer stands in the same commit as the change that it tells of, so that a retry after a crash finds
+//! both or neither. The last [`KEPT`] answers are kept.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::Appliance;
+use super::error::VerbError;
+use super::groups::Waste;
+use super::records::Record;
+use crate::planted::{self, Planted};
+use crate::types::{
+    ByteRange, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, OperationId, VolumeId, VolumeNumber,
+};
+
+/// How many answers are kept.
+const KEPT: usize = 1024;
+
+/// A device that was added or has come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceMade {
+    pub number: DeviceNumber,
+    pub id: DeviceId,
+}
+
+/// A group that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMade {
+    pub number: GroupNumber,
+    pub id: GroupId,
+    pub waste: Vec<Waste>,
+}
+
+/// A volume that was given space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMade {
+    pub number: VolumeNumber,
+    pub id: VolumeId,
+    /// What hosts can reach now and could not before: in order, ranges that touch are one.
+    pub mapped: Vec<ByteRange>,
+    /// Placements, by their place in the request, of which a part lies in an earlier one's rounding.
+    pub trimmed: Vec<u32>,
+}
+
+/// An export that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportMade {
+    pub id: ExportId,
+}
+
+/// The answer to a verb. The order of the variants is part of the format of the metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Device(DeviceMade),
+    Group(GroupMade),
+    Volume(VolumeMade),
+    Export(ExportMade),
+    Done,
+}
+
+/// What verbs answer: one kind of [`Answer`].
+pub(super) trait Made: Clone {
+    fn into_answer(self) -> Answer;
+    /// `None` where the answer is of another kind.
+    fn from_answer(answer: Answer) -> Option<Self>;
+}
+
+macro_rules! made {
+    ($($variant:ident $made:ty),*) => {
+        $(impl Made for $made {
+            fn into_answer(self) -> Answer {
+                Answer::$variant(self)
+            }
+
+            fn from_answer(answer: Answer) -> Option<Self> {
+                match answer {
+                    Answer::$variant(made) => Some(made),
+                    _ => None,
+                }
+            }
+        })*
+    };
+}
+
+made!(Device DeviceMade, Group GroupMade, Volume VolumeMade, Export ExportMade);
+
+impl Made for () {
+    fn into_answer(self) -> Answer {
+        Answer::Done
+    }
+
+    fn from_answer(answer: Answer) -> Option<Self> {
+        (answer == Answer::Done).then_some(())
+    }
+}
+
+/// The last answers, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answers(VecDeque<(OperationId, Answer)>);
+
+impl Answers {
+    pub(super) fn note(&mut self, operation: OperationId, answer: Answer) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back((operation, answer));
+    }
+
+    pub fn get(&self, operation: OperationId) -> Option<&Answer> {
+        let found = self.0.iter().find(|(known, _)| *known == operation);
+        found.map(|(_, answer)| answer)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(OperationId, Answer)> {
+        self.0.iter()
+    }
+}
+
+/// The record of an answer.
+pub(super) fn answered(operation: OperationId, made: &impl Made) -> Record {
+    let answer = made.clone().into_answer();
+    Record::Answered { operation, answer }
+}
+
+impl Appliance {
+    /// The answer that this operation got, where it was done and is not too long ago.
+    pub async fn answered(&self, operation: OperationId) -> Option<Answer> {
+        let known = self
+            .ledger
+            .store
+            .read(|truth| truth.answers.get(operation).cloned());
+        known.await
+    }
+
+    /// Runs a verb when no other one runs: once, for an operation that is known gets its first answer. The verb itself
+    /// stores its answer together with what it changes.
+    pub(super) async fn once<A: Made>(
+        &self,
+        operation: OperationId,
+        verb: impl AsyncFnOnce() -> Result<A, VerbError>,
+    ) -> Result<A, VerbError> {
+        let _turn = self.turn.lock().await;
+        if let Some(answer) = self.answered(operation).await
+            && !planted::is(Planted::RepeatVerbs)
+        {
+            return A::from_answer(answer).ok_or(VerbError::OperationReused(operation));
+        }
+        let done = verb().await;
+        self.watch.look();
+        done
+    }
+}

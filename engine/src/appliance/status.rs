@@ -1,0 +1,227 @@
+//! What devices, groups and volumes say of themselves, and finding them by identity.
+
+use std::sync::Arc;
+
+use super::records::{DeviceRecord, Truth, VolumeRecord, VolumeTruth};
+use super::start::WaitingGroup;
+use super::watch::serves;
+use super::{Appliance, GroupSlot};
+use crate::logical_device::{Allocator, SliceState, Slices};
+use crate::map::Run;
+use crate::raid::membership::Serving;
+use crate::raid::{GroupRecord, GroupState, MemberStatus};
+use crate::types::{DeviceId, GroupId, GroupNumber, VolumeId};
+use crate::volume::Volume;
+
+/// A device's place in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceMember {
+    pub group: GroupId,
+    pub group_number: GroupNumber,
+    /// Its place among the members, from 0.
+    pub role: usize,
+    pub status: MemberStatus,
+}
+
+/// A device with its state.
+#[derive(Debug, Clone)]
+pub struct DeviceState {
+    pub record: DeviceRecord,
+    pub name: Option<String>,
+    /// It was there when the appliance started, or came later.
+    pub present: bool,
+    /// Bytes of a block, where it is there.
+    pub block: Option<u32>,
+    /// Why it is out of service.
+    pub failure: Option<String>,
+    pub member: Option<DeviceMember>,
+}
+
+/// What a group says of itself.
+#[derive(Debug, Clone)]
+pub struct GroupStatus {
+    pub record: GroupRecord,
+    pub name: Option<String>,
+    /// `None` where it waits.
+    pub state: Option<GroupState>,
+    pub waiting: Option<WaitingGroup>,
+    pub serving: Vec<Serving>,
+    pub regions_to_sync: usize,
+    pub marked_regions: usize,
+    /// Free logical devices; none where it waits.
+    pub free_slices: u32,
+    /// The same, as runs in order.
+    pub free: Vec<Slices>,
+}
+
+/// What a volume says of itself.
+#[derive(Debug, Clone)]
+pub struct VolumeStatus {
+    pub record: VolumeRecord,
+    /// All its groups serve.
+    pub serving: bool,
+    pub runs: usize,
+    /// Bytes that are mapped, up to the capacity.
+    pub mapped: u64,
+}
+
+impl Appliance {
+    /// Every device that the appliance knows, by number.
+    pub async fn devices(&self) -> Vec<DeviceState> {
+        let looked = self.ledger.store.read(|truth| {
+            let records = truth.devices.values();
+            records.map(|record| self.device_state(truth, record)).collect()
+        });
+        looked.await
+    }
+
+    /// One device.
+    pub async fn find_device(&self, id: DeviceId) -> Option<DeviceState> {
+        let looked = self.ledger.store.read(|truth| {
+            let record = truth.device(id)?;
+            Some(self.device_state(truth, record))
+        });
+        looked.await
+    }
+
+    fn device_state(&self, truth: &Truth, record: &DeviceRecord) -> DeviceState {
+        let handle = self.ledger.device(record.id);
+        let member = truth.group_of(record.id).and_then(|stored| {
+            // What serves may be a step ahead of what is stored.
+            let serving = self.group(stored.number).map(|group| group.record());
+            let group = serving.as_ref().unwrap_or(stored);
+            let role = group.member(record.id)?;
+            Some(DeviceMember {
+                group: group.id,
+                group_number: group.number,
+                role,
+                status: group.members[role].status,
+            })
+        });
+        DeviceState {
+            record: record.clone(),
+            name: truth.device_names.get(&record.id).cloned(),
+            present: handle.is_some(),
+            block: handle.as_ref().map(|handle| handle.info().block),
+            failure: handle.and_then(|handle| handle.failure().map(str::to_owned)),
+            member,
+        }
+    }
+
+    /// Every group that the appliance knows, by number.
+    pub async fn group_statuses(&self) -> Vec<GroupStatus> {
+        let looked = self.ledger.store.read(|truth| {
+            let records = truth.groups.values();
+            records.map(|record| self.group_status(truth, record)).collect()
+        });
+        looked.await
+    }
+
+    /// One group.
+    pub async fn find_group(&self, id: GroupId) -> Option<GroupStatus> {
+        let looked = self.ledger.store.read(|truth| {
+            let record = truth.group(id)?;
+            Some(self.group_status(truth, record))
+        });
+        looked.await
+    }
+
+    /// Whose each logical device of a group is, as runs in order; `None` where the group is not there or waits.
+    pub async fn group_slices(&self, id: GroupId) -> Option<Vec<SliceState>> {
+        let number = self.group_number(id).await.ok()?;
+        let working = self.working.borrow();
+        let allocator = working.allocators.get(number)?;
+        Some(allocator.states().collect())
+    }
+
+    fn group_status(&self, truth: &Truth, record: &GroupRecord) -> GroupStatus {
+        let working = self.working.borrow();
+        let allocator = working.allocators.get(record.number);
+        let unknown = GroupStatus {
+            record: record.clone(),
+            name: truth.group_names.get(&record.id).cloned(),
+            state: None,
+            waiting: None,
+            serving: Vec::new(),
+            regions_to_sync: 0,
+            marked_regions: 0,
+            free_slices: allocator.map_or(0, Allocator::free_count),
+            free: allocator.map(free_runs).unwrap_or_default(),
+        };
+        match self.groups.borrow().get(&record.number) {
+            Some(GroupSlot::Serving { group, .. }) => GroupStatus {
+                state: Some(group.state()),
+                serving: group.serving(),
+                regions_to_sync: group.regions_to_sync(),
+                marked_regions: group.marked_regions(),
+                record: group.record(),
+                ..unknown
+            },
+            Some(GroupSlot::Waiting { waiting, .. }) => GroupStatus {
+                waiting: Some(waiting.clone()),
+                ..unknown
+            },
+            None => unknown,
+        }
+    }
+
+    /// Every volume that the appliance knows, by number.
+    pub async fn volume_statuses(&self) -> Vec<VolumeStatus> {
+        let looked = self.ledger.store.read(|truth| {
+            let volumes = truth.volumes.values();
+            volumes.map(|volume| self.volume_status(volume)).collect()
+        });
+        looked.await
+    }
+
+    /// How many groups there are.
+    pub async fn group_count(&self) -> usize {
+        self.ledger.store.read(|truth| truth.groups.len()).await
+    }
+
+    /// How many volumes there are.
+    pub async fn volume_count(&self) -> usize {
+        self.ledger.store.read(|truth| truth.volumes.len()).await
+    }
+
+    /// One volume.
+    pub async fn find_volume(&self, id: VolumeId) -> Option<VolumeStatus> {
+        let looked = self.ledger.store.read(|truth| {
+            let volume = truth.volume(id)?;
+            Some(self.volume_status(volume))
+        });
+        looked.await
+    }
+
+    fn volume_status(&self, VolumeTruth { record, runs, .. }: &VolumeTruth) -> VolumeStatus {
+        VolumeStatus {
+            record: record.clone(),
+            serving: self.volume(record.number).is_some_and(|volume| serves(&volume)),
+            runs: runs.len(),
+            mapped: runs.iter().map(|run| visible_bytes(record, run)).sum(),
+        }
+    }
+
+    /// A volume in service, by identity.
+    pub fn volume_of(&self, id: VolumeId) -> Option<Arc<Volume>> {
+        let volumes = self.volumes.borrow();
+        volumes.values().find(|volume| volume.id() == id).cloned()
+    }
+}
+
+/// What hosts can reach of a run: the last one may go beyond the capacity.
+fn visible_bytes(record: &VolumeRecord, run: &Run) -> u64 {
+    let range = run.volume_range();
+    range.end().min(record.capacity).saturating_sub(range.start())
+}
+
+fn free_runs(allocator: &Allocator) -> Vec<Slices> {
+    let mut runs: Vec<Slices> = Vec::new();
+    for state in allocator.states().filter(|state| state.owner.is_none()) {
+        match runs.last_mut() {
+            Some(last) if last.end() == state.slices.first => last.count += state.slices.count,
+            _ => runs.push(state.slices),
+        }
+    }
+    runs
+}

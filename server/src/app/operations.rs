@@ -1,0 +1,313 @@
+//! Changes that the engine takes part in: begun in the catalog, carried out, finished in the catalog; after a crash at
+//! any step, rolled forward.
+//!
+//! ```text
+//!   begin ──row `running`──► carry out ──engine──► finish ──row `done`, mirror, event, audit──► answer
+//!     │                          ▲      └─refused─► row `failed`, key free again
+//!     └──the same request────────┴── joins, or gets the first answer
+//! ```
+//! Invariants: the engine hears of an operation only after its row is durable, always with the same id; an object is
+//! changed by one operation at a time; an operation whose outcome is not known stays `running` until it is.
+
+use std::sync::Arc;
+
+use ashlar_openapi::{Problem, ProblemType};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::change::{
+    Audited, NewEvent, append_events, check_fingerprint, claim, entry, to_value, write_audit,
+};
+use super::intent::Intent;
+use super::show::Show;
+use super::touched::{self, Touched};
+use super::{Answer, App, Caller, catalog_problem, internal};
+use crate::auth::Actor;
+use crate::catalog::operations::{self, NewOperation, Operation, OperationState};
+use crate::catalog::{CatalogError, audit, idempotency};
+use crate::steps::step;
+
+/// What carrying out an intent came to.
+pub struct Done {
+    /// Rows of the mirror that are to follow.
+    pub touched: Vec<Touched>,
+    pub show: Show,
+    pub event: Option<NewEvent>,
+    pub audited: Audited,
+}
+
+/// How an operation begins.
+enum Begun {
+    /// This one is to be carried out.
+    Run(Uuid),
+    Answered(Answer),
+}
+
+/// Who asked, as it stands in an operation's row.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+struct Asker {
+    actor: Actor,
+    request_id: String,
+    operation: String,
+}
+
+impl App {
+    /// Carries out what the caller asks for, once. `check` looks at the object before, while nobody else changes it.
+    ///
+    /// # Errors
+    /// Why it was refused, or that its outcome is not known yet: the same request with the same key tells.
+    pub async fn change(
+        self: &Arc<Self>,
+        caller: &Caller,
+        intent: Intent,
+        check: impl AsyncFnOnce(&Self) -> Result<(), Problem>,
+    ) -> Result<Answer, Problem> {
+        let (_, object) = intent.object();
+        if let Some(known) = self.known(caller, &intent).await? {
+            return self.answer_of(known).await;
+        }
+        let _turn = self.locks.lock(object).await;
+        check(self).await?;
+        let begun = self.begin(caller, &intent).await?;
+        step("the intent is written");
+        match begun {
+            Begun::Answered(answer) => Ok(answer),
+            Begun::Run(id) => self.carry_out(id, intent, caller.clone()).await,
+        }
+    }
+
+    /// The operation that the same request began before: by its key, or by the id that the client chose for the object.
+    async fn known(&self, caller: &Caller, intent: &Intent) -> Result<Option<Uuid>, Problem> {
+        let (kind, object) = intent.object();
+        let found = super::reading(&self.catalog, async |connection| {
+            let by_key = match &caller.key {
+                Some(key) => idempotency::find(connection, &caller.actor.principal(), &key.key).await?,
+                None => None,
+            };
+            let by_object = match intent.creates() {
+                true => operations::creating(connection, intent.name(), kind, object).await?,
+                false => None,
+            };
+            Ok((by_key, by_object))
+        })
+        .await?;
+        let (by_key, by_object) = found;
+        if let (Some(known), Some(key)) = (&by_key, &caller.key) {
+            check_fingerprint(known, key)?;
+            if known.operation.is_some() {
+                return Ok(known.operation);
+            }
+        }
+        let wanted = to_json(intent);
+        match by_object {
+            Some(operation) if operation.intent == wanted => Ok(Some(operation.id)),
+            Some(_) => Err(Problem::new(
+                ProblemType::IdTaken,
+                format!("id {object} was chosen for another {kind} before"),
+                "choose another id, or leave it out",
+            )
+            .at("/id")),
+            None => Ok(None),
+        }
+    }
+
+    async fn begin(&self, caller: &Caller, intent: &Intent) -> Result<Begun, Problem> {
+        let id = Uuid::new_v4();
+        let (kind, object) = intent.object();
+        let asker = Asker {
+            actor: caller.actor.clone(),
+            request_id: caller.request_id.clone(),
+            operation: caller.operation.to_owned(),
+        };
+        let (intent_json, actor_json) = (to_json(intent), to_json(&asker));
+        let new = NewOperation {
+            id,
+            kind: intent.name(),
+            intent: &intent_json,
+            actor: &actor_json,
+            object_kind: kind,
+            object_id: object,
+        };
+        let begun = self.catalog.guard(async {
+            let mut transaction = self.catalog.begin().await?;
+            operations::begin(&mut transaction, &new).await?;
+            if let Some(key) = &caller.key
+                && let Some(known) = claim(&mut transaction, caller, key, Some(id)).await?
+            {
+                return Ok(Some(known));
+            }
+            transaction.commit().await?;
+            Ok::<_, CatalogError>(None)
+        });
+        let known = begun.await.map_err(|error| catalog_problem(&error))?;
+        let (Some(known), Some(key)) = (known, &caller.key) else {
+            return Ok(Begun::Run(id));
+        };
+        // Two requests with one key at once: the other one was first.
+        check_fingerprint(&known, key)?;
+        let first = known.operation.ok_or_else(internal)?;
+        self.answer_of(first).await.map(Begun::Answered)
+    }
+
+    /// The answer of an operation that was begun: its first one, or what carrying it out now comes to.
+    async fn answer_of(self: &Self, id: Uuid) -> Result<Answer, Problem> {
+        let row = self.operation(id).await?;
+        let _turn = match row.state {
+            OperationState::Running => Some(self.locks.lock(row.object_id).await),
+            _ => None,
+        };
+        // It may have ended while the object was another's.
+        let row = self.operation(id).await?;
+        match row.state {
+            OperationState::Running => self.resume(row).await,
+            OperationState::Done => stored_answer(&row),
+            OperationState::Failed => Err(stored_problem(&row)),
+            OperationState::Abandoned => Err(internal()),
+        }
+    }
+
+    async fn operation(&self, id: Uuid) -> Result<Operation, Problem> {
+        let row = super::reading(&self.catalog, async |connection| {
+            operations::get(connection, id).await
+        })
+        .await?;
+        row.ok_or_else(internal)
+    }
+
+    async fn resume(&self, row: Operation) -> Result<Answer, Problem> {
+        let parsed = serde_json::from_value::<Intent>(row.intent.clone());
+        let asker = serde_json::from_value::<Asker>(row.actor.clone());
+        let (Ok(intent), Ok(asker)) = (parsed, asker) else {
+            tracing::error!(operation = %row.id, "an operation's row cannot be read");
+            return Err(internal());
+        };
+        let caller = Caller {
+            actor: asker.actor,
+            request_id: asker.request_id,
+            operation: super::operation_id(&asker.operation),
+            key: None,
+        };
+        self.carry_out(row.id, intent, caller).await
+    }
+
+    /// Brings every unfinished operation to its end. Those whose outcome cannot be known now stay.
+    ///
+    /// # Errors
+    /// Where the catalog is away.
+    pub async fn roll_forward(&self) -> Result<(), Problem> {
+        let rows = super::reading(&self.catalog, operations::unfinished).await?;
+        for row in rows {
+            let _turn = self.locks.lock(row.object_id).await;
+            // A request may have brought it to its end meanwhile.
+            let Ok(row) = self.operation(row.id).await else {
+                continue;
+            };
+            if row.state != OperationState::Running {
+                continue;
+            }
+            let (id, kind) = (row.id, row.kind.clone());
+            match self.resume(row).await {
+                Ok(_) => tracing::info!(operation = %id, kind, "an unfinished change was brought to its end"),
+                Err(problem) => {
+                    tracing::info!(operation = %id, kind, %problem, "an unfinished change was not made")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out an operation whose row is durable; the object is the caller's of this.
+    async fn carry_out(&self, id: Uuid, intent: Intent, caller: Caller) -> Result<Answer, Problem> {
+        match intent.carry_out(self, id).await {
+            Ok(done) => {
+                step("the engine has done it");
+                self.finish(id, done, &caller).await
+            }
+            Err(problem) if is_settled(&problem) => {
+                self.fail(id, &problem, &caller).await?;
+                Err(problem)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    async fn finish(&self, id: Uuid, done: Done, caller: &Caller) -> Result<Answer, Problem> {
+        let finished = self.catalog.guard(async {
+            let mut transaction = self.catalog.begin().await?;
+            for one in &done.touched {
+                touched::write(&mut transaction, one).await?;
+            }
+            let answer = done.show.answer(self, &mut transaction, id).await?;
+            write_audit(&mut transaction, caller, std::slice::from_ref(&done.audited)).await?;
+            operations::finish_done(&mut transaction, id, &to_value(&answer)).await?;
+            append_events(&mut transaction, done.event.as_slice()).await?;
+            step("before the outcome is committed");
+            transaction.commit().await?;
+            Ok::<_, CatalogError>(answer)
+        });
+        let answer = finished.await.map_err(|error| catalog_problem(&error))?;
+        step("the outcome is committed");
+        self.catalog.changed();
+        Ok(answer)
+    }
+
+    async fn fail(&self, id: Uuid, problem: &Problem, _caller: &Caller) -> Result<(), Problem> {
+        let value = to_json(problem);
+        let failed = self.catalog.guard(async {
+            let mut transaction = self.catalog.begin().await?;
+            operations::finish_failed(&mut transaction, id, &value).await?;
+            idempotency::release_of_operation(&mut transaction, id).await?;
+            transaction.commit().await?;
+            Ok::<_, CatalogError>(())
+        });
+        failed.await.map_err(|error| catalog_problem(&error))
+    }
+}
+
+/// Writes into the audit log that something was refused.
+///
+/// # Errors
+/// Where the catalog is away.
+pub async fn note_refusal(
+    catalog: &crate::catalog::Catalog,
+    caller: &Caller,
+    refused: &Problem,
+) -> Result<(), CatalogError> {
+    catalog
+        .guard(async {
+            let mut connection = catalog.acquire().await?;
+            let refusal = audit::NewAuditEntry {
+                problem: Some(refused.kind.uri()),
+                ..entry(caller)
+            };
+            audit::append(&mut connection, &refusal).await?;
+            Ok(())
+        })
+        .await
+}
+
+/// Whether a refusal is final: nothing was changed, and nothing of it may still happen.
+pub(super) fn is_settled(problem: &Problem) -> bool {
+    !matches!(
+        problem.kind,
+        ProblemType::CatalogUnavailable
+            | ProblemType::MetadataNotDurable
+            | ProblemType::ApplianceUnavailable
+            | ProblemType::Stopping
+            | ProblemType::Internal
+    )
+}
+
+fn stored_answer(row: &Operation) -> Result<Answer, Problem> {
+    let answer = row.result.clone().map(serde_json::from_value);
+    answer.and_then(Result::ok).ok_or_else(internal)
+}
+
+fn stored_problem(row: &Operation) -> Problem {
+    let problem = row.problem.clone().map(serde_json::from_value);
+    problem.and_then(Result::ok).unwrap_or_else(internal)
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).expect("plain data always serialises")
+}

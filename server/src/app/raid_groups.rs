@@ -1,0 +1,331 @@
+//! RAID groups: making, naming, deleting, replacing members, and their logical devices as runs.
+
+use ashlar_engine::appliance::{GroupStatus, NewGroupRequest, Waste as EngineWaste};
+use ashlar_engine::logical_device::SliceLength;
+use ashlar_engine::raid::membership::Serving;
+use ashlar_engine::raid::{GroupState, Level, MemberStatus};
+use ashlar_engine::types::{DeviceId, GroupId, OperationId};
+use ashlar_openapi::jobs::JobKind;
+use ashlar_openapi::raid_groups::{
+    Member, NewRaidGroup, RaidGroup, RaidGroupMade, RaidGroupState, RaidLevel, Waiting, Waste,
+};
+use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Range, Timestamp};
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::change::{Audited, NewEvent};
+use super::devices::{bytes, member_state, natural, presence};
+use super::jobs::NewJob;
+use super::operations::Done;
+use super::refusals::{of_engine, of_verb};
+use super::show::Show;
+use super::touched::Touched;
+use super::{App, facts, no_such};
+use crate::catalog::{self, CatalogError};
+use crate::engine::EngineError;
+
+/// Free stretches that are shown.
+const MOST_FREE_RANGES: usize = 100;
+const USUAL_UNIT: u64 = 64 << 10;
+
+/// A group as the engine has it, with the numbers of its members.
+pub struct Live {
+    status: GroupStatus,
+    numbers: Vec<Option<u32>>,
+}
+
+impl App {
+    /// What the engine says of groups; nothing of those that it does not know.
+    pub async fn live_groups(&self, ids: Vec<Uuid>) -> Result<Vec<Option<Live>>, EngineError> {
+        self.engine
+            .with(async move |appliance| {
+                let mut found = Vec::new();
+                for id in ids {
+                    let Some(status) = appliance.find_group(GroupId(id)).await else {
+                        found.push(None);
+                        continue;
+                    };
+                    let mut numbers = Vec::new();
+                    for member in &status.record.members {
+                        let device = appliance.find_device(member.device).await;
+                        numbers.push(device.map(|device| device.record.number.0));
+                    }
+                    found.push(Some(Live { status, numbers }));
+                }
+                found
+            })
+            .await
+    }
+
+    async fn group_status(&self, id: Uuid) -> Result<GroupStatus, Problem> {
+        let found = self
+            .engine
+            .with(async move |appliance| appliance.find_group(GroupId(id)).await);
+        let found = found.await.map_err(|error| of_engine(&error))?;
+        found.ok_or_else(|| no_such("RAID group", id))
+    }
+
+    /// What would be made.
+    ///
+    /// # Errors
+    /// Why nothing would.
+    pub async fn preview_group(&self, id: Uuid, new: &NewRaidGroup) -> Result<RaidGroupMade, Problem> {
+        let request = self.group_request(id, new).await?;
+        let members = new.members.clone();
+        let preview = self
+            .engine
+            .with(async move |appliance| {
+                let preview = appliance.preview_group(&request).await?;
+                let waste = waste_of(appliance, &preview.waste, &members).await;
+                Ok((preview, waste))
+            })
+            .await
+            .map_err(|error| of_engine(&error))?;
+        let (preview, waste) = preview.map_err(|error| of_verb(&error))?;
+        Ok(RaidGroupMade {
+            raid_group: None,
+            capacity_bytes: Bytes(preview.capacity),
+            logical_devices: Natural(preview.slices),
+            waste,
+        })
+    }
+
+    async fn group_request(&self, id: Uuid, new: &NewRaidGroup) -> Result<NewGroupRequest, Problem> {
+        let smallest = self
+            .engine
+            .with(async |appliance| appliance.settings().await.smallest_volume)
+            .await
+            .map_err(|error| of_engine(&error))?;
+        let length = new.slice_length_bytes.map_or(smallest, |length| length.0);
+        let slice = SliceLength::new(length, smallest).map_err(|error| {
+            let correction = "give a power of two from 1 MiB up to the smallest volume";
+            Problem::new(ProblemType::InvalidValue, error.to_string(), correction).at("/slice_length_bytes")
+        })?;
+        Ok(NewGroupRequest {
+            id: Some(GroupId(id)),
+            number: None,
+            name: new.name.as_ref().map(ToString::to_string),
+            level: match new.level {
+                RaidLevel::Raid0 => Level::Raid0,
+                RaidLevel::Raid1 => Level::Raid1,
+            },
+            members: new.members.iter().map(|id| DeviceId(*id)).collect(),
+            slice,
+            unit: new.stripe_unit_bytes.map_or(USUAL_UNIT, |unit| unit.0),
+        })
+    }
+}
+
+async fn waste_of(
+    appliance: &ashlar_engine::appliance::Appliance,
+    waste: &[EngineWaste],
+    members: &[Uuid],
+) -> Vec<Waste> {
+    let mut found = Vec::new();
+    for member in members {
+        let Some(device) = appliance.find_device(DeviceId(*member)).await else {
+            continue;
+        };
+        let wasted = waste.iter().find(|waste| waste.device == device.record.number);
+        found.extend(wasted.map(|waste| Waste {
+            device: *member,
+            bytes: Bytes(waste.bytes),
+        }));
+    }
+    found
+}
+
+/// A group as the contract has it.
+pub fn view(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> RaidGroup {
+    let status = live.map(|live| &live.status);
+    let slice = u64::try_from(row.slice_length).unwrap_or(0);
+    RaidGroup {
+        id: row.id,
+        number: natural(row.number),
+        name: row.name.as_deref().and_then(|name| name.parse().ok()),
+        level: if row.level == 0 {
+            RaidLevel::Raid0
+        } else {
+            RaidLevel::Raid1
+        },
+        stripe_unit_bytes: bytes(row.stripe_unit.unwrap_or(0)),
+        slice_length_bytes: bytes(row.slice_length),
+        capacity_bytes: bytes(row.capacity),
+        logical_devices: Natural(status.map_or(0, |status| {
+            u32::try_from(status.record.slices()).unwrap_or(u32::MAX >> 1)
+        })),
+        free_logical_devices: Natural(status.map_or(0, |status| status.free_slices)),
+        free_bytes: Bytes(status.map_or(0, |status| u64::from(status.free_slices) * slice)),
+        free_ranges: status
+            .map(|status| free_ranges(status, slice))
+            .unwrap_or_default(),
+        state: state(status),
+        waiting: status
+            .and_then(|status| status.waiting.as_ref())
+            .map(|waiting| Waiting {
+                why: waiting.why.to_owned(),
+                missing: waiting.missing.iter().map(|id| id.0).collect(),
+            }),
+        members: live.map(members).unwrap_or_default(),
+        bytes_to_sync: Bytes(status.map_or(0, |status| status.regions_to_sync as u64 * status.record.region)),
+        presence: presence(row.presence),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+fn state(status: Option<&GroupStatus>) -> RaidGroupState {
+    match status.and_then(|status| status.state) {
+        Some(GroupState::Optimal) => RaidGroupState::Optimal,
+        Some(GroupState::Degraded) => RaidGroupState::Degraded,
+        Some(GroupState::Rebuilding) => RaidGroupState::Rebuilding,
+        Some(GroupState::Failed) => RaidGroupState::Failed,
+        None => RaidGroupState::Waiting,
+    }
+}
+
+fn free_ranges(status: &GroupStatus, slice: u64) -> Vec<Range> {
+    let range = |run: &ashlar_engine::logical_device::Slices| Range {
+        offset: Bytes(u64::from(run.first) * slice),
+        length: Bytes(u64::from(run.count) * slice),
+    };
+    status.free.iter().take(MOST_FREE_RANGES).map(range).collect()
+}
+
+fn members(live: &Live) -> Vec<Member> {
+    let record = &live.status.record;
+    record
+        .members
+        .iter()
+        .enumerate()
+        .map(|(role, member)| Member {
+            device: member.device.0,
+            device_number: live.numbers.get(role).copied().flatten().map(Natural),
+            state: member_state(member.status),
+            serving: live
+                .status
+                .serving
+                .get(role)
+                .is_some_and(|serving| *serving != Serving::Out)
+                && member.status == MemberStatus::InSync,
+        })
+        .collect()
+}
+
+/// A group's row, as the contract has it, with its ETag.
+pub async fn show(
+    app: &App,
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<(RaidGroup, String)>, CatalogError> {
+    let Some(row) = catalog::raid_groups::get(connection, id).await? else {
+        return Ok(None);
+    };
+    let live = app
+        .live_groups(vec![id])
+        .await
+        .ok()
+        .and_then(|mut found| found.pop().flatten());
+    Ok(Some((
+        view(&row, live.as_ref()),
+        super::etag(row.version, row.updated_at),
+    )))
+}
+
+fn event(kind: &'static str, id: Uuid, data: serde_json::Value) -> NewEvent {
+    NewEvent {
+        kind,
+        subject_kind: "raid_group",
+        subject: id,
+        data,
+    }
+}
+
+fn audited(id: Uuid, before: Option<serde_json::Value>, after: Option<serde_json::Value>) -> Audited {
+    Audited {
+        object_kind: "raid_group",
+        object: id,
+        before,
+        after,
+    }
+}
+
+/// Makes a group.
+pub async fn create(app: &App, operation: Uuid, id: Uuid, new: NewRaidGroup) -> Result<Done, Problem> {
+    let request = app.group_request(id, &new).await?;
+    let members = new.members.clone();
+    let made = app
+        .verb(async move |appliance| {
+            let made = appliance.create_group(OperationId(operation), &request).await?;
+            Ok(waste_of(appliance, &made.waste, &members).await)
+        })
+        .await?;
+    let status = app.group_status(id).await?;
+    let facts = facts::of_group(&status);
+    let data =
+        json!({"number": facts.number, "name": facts.name, "level": new.level, "members": new.members});
+    Ok(Done {
+        touched: vec![Touched::RaidGroup(facts)],
+        show: Show::RaidGroupMade { id, waste: made },
+        event: Some(event("raid_group.created", id, data.clone())),
+        audited: audited(id, None, Some(data)),
+    })
+}
+
+/// Names a group.
+pub async fn rename(app: &App, operation: Uuid, id: Uuid, name: Option<String>) -> Result<Done, Problem> {
+    let before = app.group_status(id).await?.name;
+    let wanted = name.clone();
+    app.verb(async move |appliance| {
+        appliance
+            .rename_group(OperationId(operation), GroupId(id), wanted.as_deref())
+            .await
+    })
+    .await?;
+    let after = json!({"name": name});
+    Ok(Done {
+        touched: vec![Touched::RaidGroup(facts::of_group(&app.group_status(id).await?))],
+        show: Show::RaidGroup { id },
+        event: Some(event("raid_group.changed", id, after.clone())),
+        audited: audited(id, Some(json!({"name": before})), Some(after)),
+    })
+}
+
+/// Deletes a group that no volume lies on.
+pub async fn delete(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Problem> {
+    app.verb(async move |appliance| appliance.delete_group(OperationId(operation), GroupId(id)).await)
+        .await?;
+    Ok(Done {
+        touched: vec![Touched::NoRaidGroup(id)],
+        show: Show::Nothing,
+        event: Some(event("raid_group.deleted", id, json!({}))),
+        audited: audited(id, Some(json!({"id": id})), None),
+    })
+}
+
+/// Puts a free device in the place of a member; what is to be copied is a job.
+pub async fn replace(app: &App, operation: Uuid, id: Uuid, old: Uuid, new: Uuid) -> Result<Done, Problem> {
+    app.verb(async move |appliance| {
+        let operation = OperationId(operation);
+        appliance
+            .replace_member(operation, GroupId(id), DeviceId(old), DeviceId(new))
+            .await
+    })
+    .await?;
+    let status = app.group_status(id).await?;
+    let left = status.regions_to_sync as u64 * status.record.region;
+    let data = json!({"old": old, "new": new});
+    Ok(Done {
+        touched: vec![Touched::RaidGroup(facts::of_group(&status))],
+        show: Show::Job(NewJob {
+            kind: JobKind::Rebuild,
+            subject_kind: "raid_group",
+            subject: id,
+            params: data.clone(),
+            bytes_total: Some(left),
+        }),
+        event: Some(event("raid_group.member_replaced", id, data.clone())),
+        audited: audited(id, Some(json!({"member": old})), Some(json!({"member": new}))),
+    })
+}

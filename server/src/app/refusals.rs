@@ -1,0 +1,276 @@
+//! The engine's refusals as problems of the closed list, with what would have been right. The only place that knows both.
+
+use ashlar_engine::appliance::VerbError;
+use ashlar_engine::logical_device::AllocatorsError;
+use ashlar_engine::map::PlacementError;
+use ashlar_engine::types::extent::ExtentError;
+use ashlar_engine::types::{ByteRange, ByteSize};
+use ashlar_openapi::problem::MissingSpace;
+use ashlar_openapi::values::MOST;
+use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Range};
+
+use super::internal;
+use crate::engine::EngineError;
+use crate::engine::source::SourceError;
+
+/// The problem that the lack of an engine is.
+pub fn of_engine(error: &EngineError) -> Problem {
+    match error {
+        EngineError::Blank => Problem::new(
+            ProblemType::ApplianceBlank,
+            "the appliance has no device yet",
+            "add a device first",
+        ),
+        EngineError::Unavailable(why) => Problem::new(
+            ProblemType::ApplianceUnavailable,
+            format!("the appliance's devices could not be opened: {why}"),
+            "bring the devices back and start the appliance again",
+        ),
+        EngineError::Stopping => Problem::new(
+            ProblemType::Stopping,
+            "the appliance is stopping",
+            "try again when it runs again",
+        ),
+    }
+}
+
+/// The problem that a device is that cannot be opened.
+pub fn of_source(error: &SourceError) -> Problem {
+    match error {
+        SourceError::Stopping => of_engine(&EngineError::Stopping),
+        other => Problem::new(
+            ProblemType::DeviceCannotBeOpened,
+            other.to_string(),
+            "check path or URI, permissions, and that nothing else uses the device",
+        )
+        .at("/source"),
+    }
+}
+
+/// The problem that a refused verb is.
+pub fn of_verb(error: &VerbError) -> Problem {
+    let (kind, correction) = match error {
+        VerbError::Placement(refused) => return of_placement(refused),
+        VerbError::Capacity(_) => (
+            ProblemType::CapacityInvalid,
+            "give a capacity that the type allows",
+        ),
+        VerbError::Store(_) => {
+            tracing::warn!(%error, "a change could not be made durable");
+            (
+                ProblemType::MetadataNotDurable,
+                "bring devices back that hold the metadata",
+            )
+        }
+        VerbError::Superblock(_) | VerbError::Device(_) | VerbError::Io(_) | VerbError::NoSuperblock => {
+            tracing::warn!(%error, "a device failed while it was changed");
+            (
+                ProblemType::DeviceCannotBeOpened,
+                "look at the device, and use another one",
+            )
+        }
+        VerbError::OperationReused(_)
+        | VerbError::ApplianceMade(_)
+        | VerbError::NoDevices
+        | VerbError::Numbering(_) => {
+            tracing::error!(%error, "the engine refused what should not have been asked");
+            return internal();
+        }
+        other => of_object(other),
+    };
+    Problem::new(kind, error.to_string(), correction)
+}
+
+/// Refusals that name an object or its neighbours.
+fn of_object(error: &VerbError) -> (ProblemType, &'static str) {
+    match error {
+        VerbError::IdTaken(_) => (ProblemType::IdTaken, "choose another id, or leave it out"),
+        VerbError::NumberTaken(_) => (ProblemType::NumberTaken, "choose another number, or leave it out"),
+        VerbError::NameTaken(_) => (ProblemType::NameTaken, "choose another name"),
+        VerbError::Name(_) => (ProblemType::InvalidValue, "choose a name of that kind"),
+        VerbError::NoSuchDevice(_)
+        | VerbError::NoSuchGroup(_)
+        | VerbError::NoSuchVolume(_)
+        | VerbError::NoSuchExport(_) => (ProblemType::UnknownReference, "list what there is"),
+        VerbError::GroupWaits(_) => (ProblemType::RaidGroupWaiting, "bring its members back"),
+        VerbError::GroupInUse { .. } => (ProblemType::RaidGroupInUse, "delete the volumes first"),
+        VerbError::VolumeExported { .. } => (ProblemType::VolumeExported, "delete the exports first"),
+        VerbError::VolumeUnsound(_) => (ProblemType::VolumeNotServing, "look into the appliance's log"),
+        VerbError::Block { .. } => (
+            ProblemType::BlockMismatch,
+            "use open-4096, or a RAID group of smaller blocks",
+        ),
+        VerbError::ClientRange(_) => (
+            ProblemType::InvalidValue,
+            "give addresses like 192.0.2.7 or 192.0.2.0/24",
+        ),
+        VerbError::SliceLength(_) => (
+            ProblemType::InvalidValue,
+            "give a power of two from 1 MiB to the smallest volume",
+        ),
+        other => of_device(other),
+    }
+}
+
+/// Refusals about devices and members.
+fn of_device(error: &VerbError) -> (ProblemType, &'static str) {
+    match error {
+        VerbError::DeviceTooSmall { .. } => (ProblemType::DeviceTooSmall, "use a larger device"),
+        VerbError::ForeignAppliance(_) => (
+            ProblemType::DeviceForeignAppliance,
+            "use another device, or force to give its content up",
+        ),
+        VerbError::ForeignContent(_) => (
+            ProblemType::DeviceForeignContent,
+            "use another device, or force to give its content up",
+        ),
+        VerbError::DeviceKnown(_) => (
+            ProblemType::DeviceKnown,
+            "list the devices: it is there; return it where it had failed",
+        ),
+        VerbError::LastDevice(_) => (ProblemType::LastDevice, "add another device first"),
+        VerbError::NotRedundant { .. } => (
+            ProblemType::WouldLoseData,
+            "replace the device, or move the data away first",
+        ),
+        VerbError::DeviceAbsent(_) => (ProblemType::DeviceAbsent, "bring it back first"),
+        VerbError::DeviceServes(_) => (
+            ProblemType::DeviceInService,
+            "there is nothing to return: it serves",
+        ),
+        VerbError::DeviceInUse { .. } => (ProblemType::DeviceInUse, "use a device that is in no RAID group"),
+        VerbError::DeviceTwice(_) => (ProblemType::MemberTwice, "name each device once"),
+        VerbError::TooFewMembers { .. } => (ProblemType::TooFewMembers, "name more devices"),
+        VerbError::TooManyMembers { .. } => (ProblemType::TooManyMembers, "name fewer devices"),
+        VerbError::Unit { .. } => (
+            ProblemType::InvalidValue,
+            "give a power of two from 4 KiB to 1 MiB",
+        ),
+        VerbError::NoRoom { .. } => (
+            ProblemType::NoRoom,
+            "use larger devices, or shorter logical devices",
+        ),
+        VerbError::MemberTooSmall { .. } => (ProblemType::MemberTooSmall, "use a device at least as large"),
+        VerbError::MemberBlock { .. } => (ProblemType::MemberBlock, "use a device with blocks as small"),
+        other => {
+            tracing::error!(error = %other, "a refusal has no problem of its own");
+            (ProblemType::Internal, "look into the appliance's log")
+        }
+    }
+}
+
+/// The problem that a placement is which cannot be made.
+fn of_placement(error: &PlacementError) -> Problem {
+    let cause = error.to_string();
+    match error {
+        PlacementError::Nothing => Problem::new(
+            ProblemType::NoPlacement,
+            cause,
+            "name a RAID group for all of it, or placements",
+        ),
+        PlacementError::Capacity(_) => Problem::new(
+            ProblemType::CapacityInvalid,
+            cause,
+            "give a capacity that the type allows",
+        )
+        .at("/capacity_bytes"),
+        PlacementError::Shrinks { .. } => Problem::new(
+            ProblemType::VolumeShrinks,
+            cause,
+            "give at least the capacity that it has",
+        )
+        .at("/capacity_bytes"),
+        PlacementError::Granule { .. } => Problem::new(
+            ProblemType::InvalidValue,
+            cause,
+            "give a multiple of 4096 up to 1 MiB",
+        ),
+        PlacementError::Range { index, source } => of_range(source).at(format!("/placements/{index}/range")),
+        PlacementError::Overlap { second, .. } => {
+            Problem::new(ProblemType::RangesOverlap, cause, "name every address once")
+                .at(format!("/placements/{second}/range"))
+        }
+        PlacementError::Mapped { index, .. } => Problem::new(
+            ProblemType::RangeMapped,
+            cause,
+            "name addresses that are not mapped",
+        )
+        .at(format!("/placements/{index}/range")),
+        PlacementError::NotExact { index, .. } => Problem::new(
+            ProblemType::RangesOverlap,
+            cause,
+            "begin after the earlier placement's rounding, or leave `exact` out",
+        )
+        .at(format!("/placements/{index}/range")),
+        PlacementError::Slices(lacking) => of_space(lacking, cause),
+    }
+}
+
+fn of_space(lacking: &AllocatorsError, cause: String) -> Problem {
+    let mut problem = Problem::new(
+        ProblemType::NotEnoughSpace,
+        cause,
+        "use another RAID group, or ask for less",
+    );
+    if let AllocatorsError::NoSpace(shortages) = lacking {
+        let missing = |shortage: &ashlar_engine::logical_device::Shortage| MissingSpace {
+            raid_group: shortage.group.0,
+            missing_bytes: Bytes(shortage.missing().saturating_mul(shortage.slice).min(MOST)),
+            free_bytes: Bytes(u64::from(shortage.free).saturating_mul(shortage.slice)),
+            missing_logical_devices: Natural(u32::try_from(shortage.missing()).unwrap_or(u32::MAX >> 1)),
+        };
+        problem.correction.missing = shortages.iter().map(missing).collect();
+    }
+    problem
+}
+
+/// The problem that a range is which is none of its volume.
+pub fn of_range(error: &ExtentError) -> Problem {
+    let cause = error.to_string();
+    let nearest = |mut problem: Problem, range: ByteRange| {
+        problem.correction.nearest_range = Some(to_range(range));
+        problem
+    };
+    match error {
+        ExtentError::Empty { .. } => Problem::new(ProblemType::RangeEmpty, cause, "give a length"),
+        ExtentError::Misaligned { around, .. } => nearest(
+            Problem::new(ProblemType::RangeMisaligned, cause, "begin and end at blocks"),
+            *around,
+        ),
+        ExtentError::OutOfBounds { range, capacity } => {
+            let start = range.start().min(capacity.0);
+            nearest(
+                Problem::new(ProblemType::RangeOutOfBounds, cause, "stay within the volume"),
+                ByteRange::between(start, capacity.0),
+            )
+        }
+        ExtentError::NoTracks(_) | ExtentError::NoSuchTrack { .. } | ExtentError::Backwards { .. } => {
+            Problem::new(
+                ProblemType::TrackInvalid,
+                cause,
+                "give tracks that the volume has, in their order",
+            )
+        }
+    }
+}
+
+/// Offset and length that add up to too much.
+pub fn overflow(offset: u64, length: u64) -> Problem {
+    Problem::new(
+        ProblemType::RangeOverflow,
+        format!(
+            "offset {} and length {} add up to more than any volume has",
+            ByteSize(offset),
+            ByteSize(length)
+        ),
+        "stay within the volume",
+    )
+}
+
+/// A range as the contract has it.
+pub fn to_range(range: ByteRange) -> Range {
+    Range {
+        offset: Bytes(range.start()),
+        length: Bytes(range.len()),
+    }
+}

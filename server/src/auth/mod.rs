@@ -1,0 +1,16 @@
+//! Who asks, and how that is known.
+//!
+//! - [`passwords`]: argon2id, a bounded number at a time
+//! - [`secrets`]: random tokens, of which only digests are kept
+//! - [`sessions`]: short-lived signed tokens, and the keys that sign them
+//! - [`actor`]: who was let in, and what they may do
+//!
+//! Invariant: no credential is kept or logged in a form that could be used.
+
+pub mod actor;
+pub mod hmac;
+pub mod passwords;
+pub mod secrets;
+pub mod sessions;
+
+pub use actor::Actor;

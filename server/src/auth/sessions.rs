@@ -1,0 +1,196 @@
+//! Access tokens: JSON Web Tokens with HS256, good for a quarter of an hour, and the keys that sign them.
+//!
+//! Invariants: keys stand in the data folder, readable to the service only. A rotation keeps the former key as long as
+//! tokens signed by it can live.
+
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+
+use ashlar_openapi::Problem;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::actor::not_signed_in;
+use super::hmac;
+use super::secrets::{self, NoRandomness};
+use crate::files::{self, FileError};
+
+/// How long an access token is good, in seconds.
+pub const ACCESS_S: u32 = 15 * 60;
+const ISSUER: &str = "ashlar";
+
+/// What an access token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    pub sub: Uuid,
+    /// The user's credentials were changed so often when it was made: later changes make it void.
+    pub generation: i64,
+    pub exp: i64,
+    pub iat: i64,
+    iss: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Key {
+    id: Uuid,
+    secret: Vec<u8>,
+    /// When it was made, in seconds since 1970.
+    made: i64,
+}
+
+/// The newest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Keys(Vec<Key>);
+
+/// Why keys cannot be had or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
+}
+
+/// Makes and checks access tokens.
+pub struct Sessions {
+    path: PathBuf,
+    keys: RwLock<Keys>,
+}
+
+impl Sessions {
+    /// Reads the keys, or makes the first one.
+    ///
+    /// # Errors
+    /// Where the file system or the source of randomness refuses.
+    pub fn open(path: PathBuf) -> Result<Self, KeysError> {
+        hmac::install();
+        let keys = match files::read_json::<Keys>(&path)? {
+            Some(keys) if !keys.0.is_empty() => keys,
+            _ => {
+                let keys = Keys(vec![Key::new()?]);
+                files::write_json(&path, &keys)?;
+                keys
+            }
+        };
+        Ok(Self {
+            path,
+            keys: RwLock::new(keys),
+        })
+    }
+
+    /// Signs with a new key from now on.
+    ///
+    /// # Errors
+    /// Where it cannot be made durable; the former one goes on then.
+    pub fn rotate(&self) -> Result<(), KeysError> {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = keys.clone();
+        next.0.insert(0, Key::new()?);
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        // A key signs until the next one is made.
+        let mut replaced_at = now;
+        next.0.retain(|key| {
+            let needed = now - replaced_at <= i64::from(ACCESS_S);
+            replaced_at = key.made;
+            needed
+        });
+        files::write_json(&self.path, &next)?;
+        *keys = next;
+        Ok(())
+    }
+
+    /// An access token for a user with this generation of credentials.
+    ///
+    /// # Errors
+    /// Never but by a mistake of this program.
+    pub fn issue(&self, user: Uuid, generation: i64) -> Result<String, jsonwebtoken::errors::Error> {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let claims = Claims {
+            sub: user,
+            generation,
+            iat: now,
+            exp: now + i64::from(ACCESS_S),
+            iss: ISSUER.to_owned(),
+        };
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let key = &keys.0[0];
+        let header = Header {
+            kid: Some(key.id.to_string()),
+            ..Header::new(Algorithm::HS256)
+        };
+        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(&key.secret))
+    }
+
+    /// What a token says, where it is one of ours and has not expired.
+    ///
+    /// # Errors
+    /// Why it is not good.
+    pub fn check(&self, token: &str) -> Result<Claims, Problem> {
+        let unknown = |_| not_signed_in("the access token is none of this appliance's");
+        let header = jsonwebtoken::decode_header(token).map_err(unknown)?;
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let named = |key: &&Key| header.kid.as_deref() == Some(key.id.to_string().as_str());
+        let key = keys.0.iter().find(named).ok_or_else(|| {
+            not_signed_in("the access token was signed with a key that is not in use any more")
+        })?;
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.leeway = 0;
+        match jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(&key.secret), &validation) {
+            Ok(data) => Ok(data.claims),
+            Err(error) if matches!(error.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature) => {
+                Err(not_signed_in("the access token has expired"))
+            }
+            Err(error) => Err(unknown(error)),
+        }
+    }
+}
+
+impl Key {
+    fn new() -> Result<Self, NoRandomness> {
+        Ok(Self {
+            id: Uuid::new_v4(),
+            secret: secrets::random()?.to_vec(),
+            made: OffsetDateTime::now_utc().unix_timestamp(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions(folder: &tempfile::TempDir) -> Sessions {
+        Sessions::open(folder.path().join("keys")).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_good_across_restarts_and_one_rotation() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = Uuid::new_v4();
+        let token = sessions(&folder).issue(user, 3).unwrap();
+        let again = sessions(&folder);
+        let claims = again.check(&token).unwrap();
+        assert_eq!((claims.sub, claims.generation), (user, 3));
+        again.rotate().unwrap();
+        assert!(again.check(&token).is_ok());
+        let later = again.issue(user, 3).unwrap();
+        assert!(sessions(&folder).check(&later).is_ok());
+    }
+
+    #[test]
+    fn what_another_appliance_signed_or_somebody_changed_is_refused() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (ours, theirs) = (sessions(&folder), sessions(&other));
+        let token = theirs.issue(Uuid::new_v4(), 1).unwrap();
+        assert!(ours.check(&token).is_err());
+        let mut forged = ours.issue(Uuid::new_v4(), 1).unwrap();
+        let last = if forged.ends_with('A') { "B" } else { "A" };
+        // Not the last character, of which not every bit counts.
+        forged.replace_range(forged.len() - 2..forged.len() - 1, last);
+        assert!(ours.check(&forged).is_err());
+        assert!(ours.check("").is_err());
+    }
+}
