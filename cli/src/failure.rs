@@ -39,10 +39,10 @@ pub(crate) enum Failure {
     JobEnded(Box<Job>),
     /// The wait for this job was interrupted.
     Interrupted(Uuid),
+    /// The appliance did not start, or ended badly.
+    Serve(Box<ServeError>),
     /// Standard output or input.
     Terminal(io::Error),
-    /// The appliance did not start.
-    Serving(Box<ServeError>),
 }
 
 impl From<ClientError> for Failure {
@@ -69,10 +69,6 @@ impl Failure {
         }
     }
 
-    pub(crate) fn serving(error: ServeError) -> Self {
-        Self::Serving(Box::new(error))
-    }
-
     /// Whoever reads the output has gone away: nothing to complain about.
     fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Terminal(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -82,7 +78,7 @@ impl Failure {
         match self {
             Self::Client(error) => code_of(error),
             Self::NoSuchObject(_) | Self::Declined => 1,
-            Self::Serving(_) => 5,
+            Self::Serve(_) => 5,
             Self::JobEnded(_) => 6,
             Self::Interrupted(_) => 130,
             Self::Usage(_) | Self::File { .. } => 2,
@@ -132,8 +128,8 @@ impl fmt::Display for Failure {
                     "the job goes on\n  `ashlar job wait {id}` follows it, `ashlar job cancel {id}` ends it"
                 )
             }
+            Self::Serve(error) => write!(f, "{error}"),
             Self::Terminal(error) => error.fmt(f),
-            Self::Serving(error) => error.fmt(f),
             Self::JobEnded(job) => {
                 write!(f, "the job {} is {}", job.id, job.state.as_str())?;
                 job.failure
@@ -211,7 +207,7 @@ impl fmt::Display for Told<'_> {
 mod tests {
     use super::*;
     use ashlar_openapi::problem::MissingSpace;
-    use ashlar_openapi::{Bytes, ProblemType, Range};
+    use ashlar_openapi::{Bytes, Natural, ProblemType, Range};
 
     #[test]
     fn a_problem_is_told_with_its_correction_and_where_it_is() {
@@ -223,9 +219,9 @@ mod tests {
         });
         problem.correction.missing = vec![MissingSpace {
             raid_group: 3,
-            missing_logical_devices: ashlar_openapi::Natural(80),
             missing_bytes: Bytes(5 << 30),
             free_bytes: Bytes(1 << 30),
+            missing_logical_devices: Natural(1),
         }];
         problem.request_id = "r1".to_owned();
         let failure = Failure::from(ClientError::Problem(Box::new(problem)));

@@ -1,8 +1,9 @@
 //! `ashlar serve`: what an appliance is started with.
 
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use ashlar_server::serve::Settings;
+use ashlar_server::serve::{Settings, serve};
 use clap::Args;
 
 use crate::connect::USUAL_DATA;
@@ -39,22 +40,8 @@ pub(crate) struct Serve {
     /// Private key of that certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Certificate chain (PEM) for hosts; as for the API where none is given
-    #[arg(long, value_name = "FILE", requires = "nbd_tls_key")]
-    nbd_tls_cert: Option<PathBuf>,
-    /// Private key of that certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "nbd_tls_cert")]
-    nbd_tls_key: Option<PathBuf>,
-    /// Authority (PEM) that the certificates of hosts must come from
-    #[arg(long, value_name = "FILE")]
-    nbd_tls_ca: Option<PathBuf>,
-    /// Folder with the programs of Postgres; the newest that is installed unless given
-    #[arg(
-        long,
-        env = "ASHLAR_POSTGRES_BIN",
-        value_name = "DIR",
-        conflicts_with = "database_url"
-    )]
+    /// Folder of Postgres' programs [default: where Debian has the newest]
+    #[arg(long, value_name = "DIR", conflicts_with = "database_url")]
     postgres_bin: Option<PathBuf>,
     /// Data threads
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -62,31 +49,28 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    /// Serves until it is told to stop.
+    /// Serves until it is told to stop. What happens goes to standard error, and that it serves to standard output.
     pub(crate) fn run(self, data: Option<PathBuf>) -> Result<(), Failure> {
-        let pair = |certificate: Option<PathBuf>, key: Option<PathBuf>| certificate.zip(key);
-        let settings = Settings {
+        let log = tracing_subscriber::fmt().with_writer(io::stderr);
+        if io::stderr().is_terminal() {
+            log.init();
+        } else {
+            log.with_ansi(false).init();
+        }
+        serve(self.settings(data)).map_err(|error| Failure::Serve(error.into()))
+    }
+
+    fn settings(self, data: Option<PathBuf>) -> Settings {
+        Settings {
             data: data.unwrap_or_else(|| PathBuf::from(USUAL_DATA)),
             listen: self.listen,
             nbd_listen: self.nbd_listen,
             database_url: self.database_url,
             postgres_bin: self.postgres_bin,
-            certificate: pair(self.tls_cert, self.tls_key),
-            nbd_certificate: pair(self.nbd_tls_cert, self.nbd_tls_key),
-            nbd_client_authority: self.nbd_tls_ca,
+            certificate: self.tls_cert.zip(self.tls_key),
             plain_http: self.http,
             data_threads: self.threads.into(),
-        };
-        let filter = tracing_subscriber::EnvFilter::builder()
-            .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
-            .with_env_var("ASHLAR_LOG")
-            .from_env_lossy();
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init();
-        ashlar_server::serve::serve(settings).map_err(Failure::serving)
+        }
     }
 }
 
@@ -105,11 +89,12 @@ mod tests {
 
     #[test]
     fn an_appliance_listens_on_this_machine_only_unless_it_is_told_otherwise() {
-        let serve = serve("ashlar serve --data d").unwrap();
+        let settings = serve("ashlar serve").unwrap().settings(None);
         assert_eq!(
-            (serve.listen.as_str(), serve.nbd_listen.as_str()),
+            (settings.listen.as_str(), settings.nbd_listen.as_str()),
             ("127.0.0.1:8443", "127.0.0.1:10809")
         );
+        assert_eq!((settings.data, settings.plain_http), ("data".into(), false));
     }
 
     #[test]
@@ -119,7 +104,7 @@ mod tests {
             "--tls-cert c",
             "--tls-key k",
             "--http --tls-cert c --tls-key k",
-            "--nbd-tls-cert c",
+            "--postgres-bin p --database-url u",
         ] {
             assert!(serve(&format!("ashlar serve {wrong}")).is_err(), "{wrong}");
         }

@@ -12,7 +12,7 @@ pub const PREFIX: &str = "urn:ashlar:problem:";
 macro_rules! problems {
     ($($variant:ident = $status:literal $slug:literal: $title:literal,)*) => {
         /// What kind of problem it is: stable, one of a closed list.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum ProblemType {
             $(#[serde(rename = $slug)] $variant,)*
         }
@@ -41,6 +41,8 @@ macro_rules! problems {
                 }
             }
         }
+
+        crate::values::words!(ProblemType, Self::ALL.iter().map(|kind| kind.uri()), "What kind of problem it is: stable, one of a closed list.");
     };
 }
 

@@ -114,7 +114,7 @@ async fn a_call_says_what_the_contract_says_and_reads_what_came() {
 async fn the_query_holds_filters_and_what_the_traits_bring() {
     let (url, log) = over_tcp(|number, _| match number {
         0 => say(200, "", &json!({"items": [], "next_cursor": null})),
-        _ => say(200, "", &json!({"volume": null, "mapped": [], "placements": []})),
+        _ => say(200, "", &json!({"volume": null, "mapped": [], "trimmed": []})),
     })
     .await;
     let client = client(&url);
