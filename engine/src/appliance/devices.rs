@@ -92,7 +92,7 @@ pub(super) fn check_new_devices(devices: &[NewDevice]) -> Result<(), VerbError> 
             return Err(VerbError::IdTaken(id.0));
         }
         if let Some(name) = &device.name {
-            check_new(name, names.iter().copied())?;
+            check_new(name, names.contains(&name))?;
             names.push(name);
         }
     }
@@ -297,7 +297,7 @@ impl Appliance {
     /// A device's number, and the group that it is in.
     async fn known_device(&self, id: DeviceId) -> Result<(DeviceNumber, Option<GroupNumber>), VerbError> {
         let looked = self.ledger.store.read(|truth| {
-            let number = truth.device(id)?.number;
+            let number = truth.devices.find(id)?.number;
             Some((number, truth.group_of(id).map(|group| group.number)))
         });
         looked.await.ok_or(VerbError::NoSuchDevice(id))
@@ -377,11 +377,11 @@ impl Appliance {
 /// Number and identity of a device to be added.
 fn place_device(truth: &Truth, new: &NewDevice, ids: &IdSource) -> Result<DeviceMade, VerbError> {
     let id = new.id.unwrap_or_else(|| DeviceId::random(ids));
-    if truth.device(id).is_some() {
+    if truth.devices.find(id).is_some() {
         return Err(VerbError::IdTaken(id.0));
     }
     if let Some(name) = &new.name {
-        check_new(name, truth.device_names.values())?;
+        check_new(name, truth.device_names.owner(name).is_some())?;
     }
     let taken = truth.devices.keys().map(|number| number.0);
     let number = free_number(new.number.map(|number| number.0), taken)?;

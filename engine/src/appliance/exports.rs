@@ -72,10 +72,11 @@ impl ExportChange {
 
 /// Whether an export may be so, beside all others.
 fn check(truth: &Truth, record: &ExportRecord) -> Result<(), VerbError> {
-    let others = truth.exports.values().filter(|other| other.id != record.id);
-    check_new(&record.name, others.map(|other| &other.name))?;
+    let called = truth.exports.named(&record.name);
+    check_new(&record.name, called.is_some_and(|other| other.id != record.id))?;
     truth
-        .volume(record.volume)
+        .volumes
+        .find(record.volume)
         .ok_or(VerbError::NoSuchVolume(record.volume))?;
     client_ranges(record)?;
     Ok(())
@@ -107,7 +108,7 @@ impl Appliance {
                 enabled: new.enabled,
             };
             let checked = self.ledger.store.read(|truth| {
-                if truth.exports.contains_key(&id) {
+                if truth.exports.contains(id) {
                     return Err(VerbError::IdTaken(id.0));
                 }
                 check(truth, &record)
@@ -158,7 +159,7 @@ impl Appliance {
     }
 
     async fn export_record(&self, id: ExportId) -> Result<ExportRecord, VerbError> {
-        let known = self.ledger.store.read(|truth| truth.exports.get(&id).cloned());
+        let known = self.ledger.store.read(|truth| truth.exports.get(id).cloned());
         known.await.ok_or(VerbError::NoSuchExport(id))
     }
 

@@ -293,7 +293,11 @@ impl Appliance {
 
     /// Clears what removed volumes left behind, then brings allocators and volumes back.
     async fn start_volumes(&self) {
-        for owned in self.ledger.store.read(|truth| truth.clearing.clone()).await {
+        let to_clear = self
+            .ledger
+            .store
+            .read(|truth| truth.to_clear().collect::<Vec<_>>());
+        for owned in to_clear.await {
             if let Err(error) = self.clear_slices(owned).await {
                 tracing::warn!(group = %owned.group, %error, "freed space could not be cleared and is not used");
             }
@@ -304,7 +308,7 @@ impl Appliance {
             .read(|truth| {
                 restore_allocators(&mut self.working.borrow_mut(), truth);
                 for VolumeTruth { record, runs, .. } in truth.volumes.values() {
-                    match VolumeMap::new(runs.clone()) {
+                    match VolumeMap::new(runs.as_slice().to_vec()) {
                         Ok(map) => self.serve_volume(record, map),
                         Err(error) => {
                             tracing::error!(volume = %record.number, %error, "stored map contradicts itself");

@@ -89,7 +89,7 @@ impl Watch {
             }
         }
         for volume in truth.volumes.values() {
-            if !self.volumes.borrow().contains_key(&volume.record.number) {
+            if !self.volumes.borrow().contains(volume.record.number) {
                 self.see_volume(seen, volume.record.id, false);
             }
         }
