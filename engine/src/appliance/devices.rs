@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Appliance;
 use super::error::VerbError;
 use super::journal::{self, Along, Present};
 use super::names::check_new;
 use super::operation::{DeviceMade, answered};
 use super::records::{DeviceRecord, Record, Truth};
-use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, DeviceLayout, MIN_CAPACITY, Superblock, SuperblockError};
 use crate::device::{Device, DeviceHandle, signature};
 use crate::metadata::{HolderCopy, Store, elect};
@@ -355,15 +355,17 @@ impl Appliance {
         handle: &Arc<DeviceHandle>,
         superblock: &Superblock,
     ) -> Result<(), VerbError> {
-        let group = self.groups.borrow().values().find_map(|slot| match slot {
-            GroupSlot::Serving { group, .. } if group.record().member(handle.id()).is_some() => {
-                Some(Arc::clone(group))
-            }
-            _ => None,
-        });
-        let Some(group) = group else { return Ok(()) };
+        let known = self
+            .ledger
+            .store
+            .read(|truth| truth.group_of(handle.id()).map(|group| group.number));
+        let Some(group) = known.await.and_then(|number| self.group(number)) else {
+            return Ok(());
+        };
         let record = group.record();
-        let member = record.member(handle.id()).expect("found above");
+        let Some(member) = record.member(handle.id()) else {
+            return Ok(());
+        };
         let blank = record.members[member].status == MemberStatus::Blank;
         if !blank && !descends(&record, superblock) {
             tracing::warn!(device = %superblock.number, "the device's past differs from its group's: it is not taken in");

@@ -115,9 +115,9 @@ impl Appliance {
             });
             checked.await?;
             let made = ExportMade { id };
-            let records = vec![Record::Export(record), answered(operation, &made)];
+            let records = vec![Record::Export(record.clone()), answered(operation, &made)];
             self.ledger.store.commit(records).await?;
-            self.offer_exports().await;
+            self.offer(&record);
             Ok(made)
         })
         .await
@@ -134,12 +134,11 @@ impl Appliance {
             let old = self.export_record(id).await?;
             let record = change.apply(&old);
             self.ledger.store.read(|truth| check(truth, &record)).await?;
-            let is_other = record != old;
-            let records = vec![Record::Export(record), answered(operation, &())];
+            let records = vec![Record::Export(record.clone()), answered(operation, &())];
             self.ledger.store.commit(records).await?;
-            if is_other {
+            if record != old {
                 self.registry.remove(&old.name).await;
-                self.offer_exports().await;
+                self.offer(&record);
             }
             Ok(())
         })
@@ -191,25 +190,25 @@ impl Appliance {
         }
     }
 
-    /// Offers every enabled export that can be offered and is not yet.
+    /// Offers every export that can be offered.
     pub(super) async fn offer_exports(&self) {
-        let enabled = self.ledger.store.read(|truth| {
-            let records = truth.exports.values().filter(|export| export.enabled);
-            records.cloned().collect::<Vec<_>>()
-        });
-        let mut enabled = enabled.await;
-        enabled.retain(|record| self.registry.attached(&record.name).is_none());
-        for record in enabled {
-            let Some(volume) = self.volume_of(record.volume) else {
-                continue;
-            };
-            if let Err(error) = self.offer(&record, volume) {
-                tracing::error!(export = record.name, %error, "stored export cannot be offered");
-            }
+        let all = |truth: &Truth| truth.exports.values().cloned().collect::<Vec<_>>();
+        for record in self.ledger.store.read(all).await {
+            self.offer(&record);
         }
     }
 
-    fn offer(&self, record: &ExportRecord, volume: Arc<Volume>) -> Result<(), VerbError> {
+    /// Offers an export that is not, where it is enabled and its volume serves.
+    fn offer(&self, record: &ExportRecord) {
+        let volume = self.volume_of(record.volume).filter(|_| record.enabled);
+        if let Some(volume) = volume
+            && let Err(error) = self.try_offer(record, volume)
+        {
+            tracing::error!(export = record.name, %error, "stored export cannot be offered");
+        }
+    }
+
+    fn try_offer(&self, record: &ExportRecord, volume: Arc<Volume>) -> Result<(), VerbError> {
         let export = Export {
             name: record.name.clone(),
             target: volume,

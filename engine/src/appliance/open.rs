@@ -221,7 +221,10 @@ impl Appliance {
         for ((number, id), start) in starts {
             match start {
                 Start::Now(record) => self.start_group(*record).await?,
-                Start::Wait(waiting) => self.hold_back(number, id, waiting),
+                Start::Wait(waiting) => {
+                    self.hold_back(number, id, waiting);
+                    self.reserve_numbers(number).await;
+                }
             }
         }
         self.start_volumes().await;
@@ -244,6 +247,24 @@ impl Appliance {
         self.groups
             .borrow_mut()
             .insert(number, GroupSlot::Waiting { id, waiting });
+    }
+
+    /// The logical devices of a group that waits keep their numbers: a new group must not get them.
+    async fn reserve_numbers(&self, number: GroupNumber) {
+        let looked = self.ledger.store.read(|truth| {
+            let group = truth
+                .groups
+                .get(number)
+                .filter(|group| group.is_sound(|_| None))?;
+            let slices = u32::try_from(group.slices()).ok()?;
+            Some((group.first_logical_device, slices))
+        });
+        if let Some((first, slices)) = looked.await {
+            let restored = self.working.borrow_mut().numbering.restore(number, first, slices);
+            if let Err(error) = restored {
+                tracing::error!(group = %number, %error, "stored numbers of logical devices contradict each other");
+            }
+        }
     }
 
     async fn start_group(&self, record: GroupRecord) -> Result<(), OpenError> {

@@ -189,13 +189,19 @@ impl Appliance {
             map,
             groups,
         };
-        match self.volume(record.number) {
-            Some(volume) => volume.grow(shape),
+        let volume = match self.volume(record.number) {
+            Some(volume) => {
+                volume.grow(shape);
+                volume
+            }
             None => {
                 let volume = Volume::new(record.number, record.id, record.emulation, shape);
-                self.volumes.borrow_mut().insert(Arc::new(volume));
+                let volume = Arc::new(volume);
+                self.volumes.borrow_mut().insert(Arc::clone(&volume));
+                volume
             }
-        }
+        };
+        self.watch.look_at(&volume);
     }
 
     async fn volume_truth(&self, id: VolumeId) -> Result<VolumeTruth, VerbError> {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::appliance::records::{DeviceRecord, Record, VolumeRecord};
+use crate::appliance::tests::{Bench, GROUP, MIB, VOLUME, run};
 use crate::map::VolumeMap;
 use crate::metadata::State as _;
 use crate::raid::record::NewGroup;
@@ -251,4 +252,23 @@ fn indices_follow_a_member_that_is_replaced_and_a_group_that_is_removed() {
     truth.apply(Record::RemoveGroup(GroupNumber(0)));
     assert!(truth.invariant());
     assert_eq!((group_of(&truth, 0), group_of(&truth, 5)), (None, None));
+}
+
+#[test]
+fn a_page_of_a_map_tells_of_a_volume_whose_group_waits() {
+    run(async {
+        let bench = Bench::new(2);
+        drop(bench.create(Level::Raid1, 2).await);
+        let appliance = bench.open(&[0]).await;
+        assert!(appliance.volume(VolumeNumber(0)).is_none());
+        let map = appliance.volume_map(VOLUME, MIB, u64::MAX, 10).await.unwrap();
+        let [stretch] = &map[..] else { panic!("{map:?}") };
+        assert_eq!(stretch.range, ByteRange::between(MIB, 6 * MIB));
+        let place = stretch.placed.as_ref().unwrap();
+        assert_eq!((place.group, place.logical_devices), (GROUP, 5));
+        let on = On::Device(crate::appliance::tests::device_id(1));
+        let ranges = appliance.ranges_on(VOLUME, &on, 0, 10).await.unwrap();
+        assert_eq!(ranges, [ByteRange::between(0, 6 * MIB)]);
+        assert!(appliance.find_volume(VOLUME).await.is_some());
+    });
 }
