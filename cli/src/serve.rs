@@ -43,6 +43,15 @@ pub(crate) struct Serve {
     /// Folder of Postgres' programs [default: where Debian has the newest]
     #[arg(long, value_name = "DIR", conflicts_with = "database_url")]
     postgres_bin: Option<PathBuf>,
+    /// Certificate chain (PEM) for hosts; as for the API where none is given
+    #[arg(long, value_name = "FILE", requires = "nbd_tls_key")]
+    nbd_tls_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "nbd_tls_cert")]
+    nbd_tls_key: Option<PathBuf>,
+    /// Authority (PEM) that the certificates of hosts must come from
+    #[arg(long, value_name = "FILE")]
+    nbd_tls_ca: Option<PathBuf>,
     /// Data threads
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -68,6 +77,8 @@ impl Serve {
             database_url: self.database_url,
             postgres_bin: self.postgres_bin,
             certificate: self.tls_cert.zip(self.tls_key),
+            nbd_certificate: self.nbd_tls_cert.zip(self.nbd_tls_key),
+            nbd_client_authority: self.nbd_tls_ca,
             plain_http: self.http,
             data_threads: self.threads.into(),
         }

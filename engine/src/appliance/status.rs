@@ -7,7 +7,6 @@ use super::start::WaitingGroup;
 use super::watch::serves;
 use super::{Appliance, GroupSlot};
 use crate::logical_device::{Allocator, SliceState, Slices};
-use crate::map::Run;
 use crate::raid::membership::Serving;
 use crate::raid::{GroupRecord, GroupState, MemberStatus};
 use crate::types::{DeviceId, GroupId, GroupNumber, VolumeId};
@@ -78,7 +77,7 @@ impl Appliance {
     /// One device.
     pub async fn find_device(&self, id: DeviceId) -> Option<DeviceState> {
         let looked = self.ledger.store.read(|truth| {
-            let record = truth.device(id)?;
+            let record = truth.devices.find(id)?;
             Some(self.device_state(truth, record))
         });
         looked.await
@@ -100,7 +99,7 @@ impl Appliance {
         });
         DeviceState {
             record: record.clone(),
-            name: truth.device_names.get(&record.id).cloned(),
+            name: truth.device_names.get(record.id).cloned(),
             present: handle.is_some(),
             block: handle.as_ref().map(|handle| handle.info().block),
             failure: handle.and_then(|handle| handle.failure().map(str::to_owned)),
@@ -120,7 +119,7 @@ impl Appliance {
     /// One group.
     pub async fn find_group(&self, id: GroupId) -> Option<GroupStatus> {
         let looked = self.ledger.store.read(|truth| {
-            let record = truth.group(id)?;
+            let record = truth.groups.find(id)?;
             Some(self.group_status(truth, record))
         });
         looked.await
@@ -139,7 +138,7 @@ impl Appliance {
         let allocator = working.allocators.get(record.number);
         let unknown = GroupStatus {
             record: record.clone(),
-            name: truth.group_names.get(&record.id).cloned(),
+            name: truth.group_names.get(record.id).cloned(),
             state: None,
             waiting: None,
             serving: Vec::new(),
@@ -187,7 +186,7 @@ impl Appliance {
     /// One volume.
     pub async fn find_volume(&self, id: VolumeId) -> Option<VolumeStatus> {
         let looked = self.ledger.store.read(|truth| {
-            let volume = truth.volume(id)?;
+            let volume = truth.volumes.find(id)?;
             Some(self.volume_status(volume))
         });
         looked.await
@@ -197,22 +196,15 @@ impl Appliance {
         VolumeStatus {
             record: record.clone(),
             serving: self.volume(record.number).is_some_and(|volume| serves(&volume)),
-            runs: runs.len(),
-            mapped: runs.iter().map(|run| visible_bytes(record, run)).sum(),
+            runs: runs.as_slice().len(),
+            mapped: runs.bytes_within(record.capacity),
         }
     }
 
     /// A volume in service, by identity.
     pub fn volume_of(&self, id: VolumeId) -> Option<Arc<Volume>> {
-        let volumes = self.volumes.borrow();
-        volumes.values().find(|volume| volume.id() == id).cloned()
+        self.volumes.borrow().find(id).cloned()
     }
-}
-
-/// What hosts can reach of a run: the last one may go beyond the capacity.
-fn visible_bytes(record: &VolumeRecord, run: &Run) -> u64 {
-    let range = run.volume_range();
-    range.end().min(record.capacity).saturating_sub(range.start())
 }
 
 fn free_runs(allocator: &Allocator) -> Vec<Slices> {

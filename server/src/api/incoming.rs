@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::decode::{self, Decoded};
+use crate::app::look_up::Wanted;
 
 /// Largest body, in bytes: ten thousand placements, written generously.
 pub const LARGEST_BODY: usize = 4 << 20;
@@ -21,6 +22,16 @@ pub const LARGEST_BODY: usize = 4 << 20;
 pub struct Paging {
     pub limit: u32,
     pub cursor: Option<String>,
+}
+
+impl Paging {
+    /// For lists that the engine gives.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            limit: self.limit,
+            cursor: self.cursor.as_deref(),
+        }
+    }
 }
 
 /// A request as an operation understands it.
