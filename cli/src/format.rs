@@ -76,6 +76,10 @@ pub(crate) fn fields(json: &Json) -> Vec<(String, String)> {
 }
 
 fn collect(name: &str, json: &Json, found: &mut Vec<(String, String)>) {
+    if let Some(text) = short(name, json) {
+        found.push((name.to_owned(), text));
+        return;
+    }
     match json {
         Json::Object(fields) => {
             for (field, value) in fields {
@@ -83,44 +87,73 @@ fn collect(name: &str, json: &Json, found: &mut Vec<(String, String)>) {
                 collect(&format!("{name}{dot}{field}"), value, found);
             }
         }
-        Json::List(items) if items.iter().all(|item| matches!(item, Json::Scalar(_))) => {
-            let texts: Vec<_> = items.iter().map(|item| scalar(name, item)).collect();
-            found.push((
-                name.to_owned(),
-                if texts.is_empty() {
-                    NOTHING.to_owned()
-                } else {
-                    texts.join(", ")
-                },
-            ));
+        Json::List(items) if items.iter().all(|item| short(name, item).is_some()) => {
+            let texts: Vec<_> = items.iter().filter_map(|item| short(name, item)).collect();
+            let text = if texts.is_empty() {
+                NOTHING.to_owned()
+            } else {
+                texts.join(", ")
+            };
+            found.push((name.to_owned(), text));
         }
         Json::List(items) => {
             for (place, item) in items.iter().enumerate() {
                 collect(&format!("{name}[{place}]"), item, found);
             }
         }
-        Json::Scalar(_) => found.push((name.to_owned(), scalar(name, json))),
+        // It is short.
+        Json::Scalar(_) => {}
     }
 }
 
-fn scalar(name: &str, json: &Json) -> String {
-    let Json::Scalar(value) = json else {
-        return NOTHING.to_owned();
-    };
+/// What fits on one line: a scalar or a range.
+fn short(name: &str, json: &Json) -> Option<String> {
+    match json {
+        Json::Scalar(value) => Some(scalar(name, value)),
+        Json::Object(_) => as_range(json),
+        Json::List(_) => None,
+    }
+}
+
+fn scalar(name: &str, value: &Value) -> String {
     let field = name.rsplit('.').next().unwrap_or(name);
-    let size_of = value.as_u64().map(|bytes| size(Bytes(bytes)));
-    match (size_of, value) {
+    match (value.as_u64(), value) {
         (_, Value::Null) => NOTHING.to_owned(),
         (_, Value::Bool(value)) => yes(*value),
         (_, Value::String(text)) => text.clone(),
-        (Some(size), number) if field.ends_with("_bytes_per_s") => format!("{size}/s ({number})"),
-        (Some(size), number) if is_size(field) => format!("{size} ({number})"),
+        (Some(rate), _) if field.ends_with("_bytes_per_s") => format!("{} per second", exactly(rate)),
+        (Some(bytes), _) if is_size(field) => exactly(bytes),
         (_, value) => value.to_string(),
     }
 }
 
+/// A range as people write it.
+fn as_range(json: &Json) -> Option<String> {
+    let Json::Object(fields) = json else {
+        return None;
+    };
+    let [(first, Json::Scalar(offset)), (second, Json::Scalar(length))] = fields.as_slice() else {
+        return None;
+    };
+    let named = first == "offset" && second == "length";
+    named.then_some(range(Range {
+        offset: Bytes(offset.as_u64()?),
+        length: Bytes(length.as_u64()?),
+    }))
+}
+
+/// A size, and exactly how many bytes that is.
+fn exactly(bytes: u64) -> String {
+    let short = size(Bytes(bytes));
+    if bytes < 1024 {
+        short
+    } else {
+        format!("{short} ({bytes})")
+    }
+}
+
 fn is_size(field: &str) -> bool {
-    field.ends_with("_bytes") || field.starts_with("bytes_") || matches!(field, "offset" | "length" | "bytes")
+    field.ends_with("_bytes") || field.starts_with("bytes_") || field == "bytes"
 }
 
 #[cfg(test)]
@@ -154,6 +187,7 @@ mod tests {
     fn an_object_is_told_field_by_field_in_its_order() {
         let text = r#"{"name": "a", "capacity_bytes": 1536, "rate_limit_bytes_per_s": null, "partial": true,
             "members": [{"device": "d"}, {"device": "e"}], "clients": [], "kinds": ["x", "y"],
+            "block_bytes": 512, "mapped": [{"offset": 0, "length": 65536}, {"offset": 1048576, "length": 512}],
             "membership": {"role": 1}, "number": 7}"#;
         let told: Vec<_> = fields(&serde_json::from_str(text).unwrap());
         let lines: Vec<_> = told
@@ -171,6 +205,8 @@ mod tests {
                 "members[1].device: e",
                 "clients: -",
                 "kinds: x, y",
+                "block_bytes: 512B",
+                "mapped: 0+64KiB, 1MiB+512",
                 "membership.role: 1",
                 "number: 7"
             ]

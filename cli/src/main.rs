@@ -221,6 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn no_argument_of_a_verb_is_taken_for_one_that_all_have() {
+        fn check(command: &clap::Command, taken: &[&clap::Id]) {
+            for below in command.get_subcommands() {
+                let own = below
+                    .get_arguments()
+                    .find(|argument| taken.contains(&argument.get_id()));
+                assert!(own.is_none(), "{} {own:?}", below.get_name());
+                check(below, taken);
+            }
+        }
+        let command = Cli::command();
+        let everywhere: Vec<_> = command
+            .get_arguments()
+            .filter(|argument| argument.is_global_set())
+            .collect();
+        check(
+            &command,
+            &everywhere
+                .iter()
+                .map(|argument| argument.get_id())
+                .collect::<Vec<_>>(),
+        );
+    }
+
+    #[test]
     fn every_option_and_verb_says_what_it_is_for() {
         fn check(command: &clap::Command, path: &str) {
             assert!(command.get_about().is_some(), "{path}");

@@ -90,7 +90,14 @@ fn lifted(json: Json, inner: &str) -> Json {
         Json::Object(fields) => fields,
         Json::List(_) | Json::Scalar(_) => Vec::new(),
     });
-    Json::Object(inside.chain(beside).collect())
+    let mut all: Vec<_> = inside.collect();
+    for field in beside {
+        // What the object says itself need not be said twice.
+        if !all.contains(&field) {
+            all.push(field);
+        }
+    }
+    Json::Object(all)
 }
 
 /// Aligned columns under headers, without borders.
@@ -157,12 +164,13 @@ mod tests {
 
     #[test]
     fn what_was_made_is_told_before_what_was_said_of_it() {
-        let json: Json = serde_json::from_str(r#"{"secret": "s", "token": {"id": 1}}"#).unwrap();
+        let json: Json =
+            serde_json::from_str(r#"{"secret": "s", "bytes": 2, "token": {"id": 1, "bytes": 2}}"#).unwrap();
         let told: Vec<_> = fields(&lifted(json, "token"))
             .into_iter()
             .map(|(name, _)| name)
             .collect();
-        assert_eq!(told, ["id", "secret"]);
+        assert_eq!(told, ["id", "bytes", "secret"]);
         let json: Json = serde_json::from_str(r#"{"volume": null, "mapped": []}"#).unwrap();
         assert_eq!(fields(&lifted(json, "volume")).len(), 2);
     }

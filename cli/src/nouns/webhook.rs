@@ -29,7 +29,8 @@ pub(crate) enum Verb {
         /// What to call it
         name: Name,
         /// Where to send them: http:// or https://
-        url: String,
+        #[arg(value_name = "URL")]
+        to: String,
         /// Only events of this kind, or of those that begin so: `volume.`; may be repeated [default: all]
         #[arg(long, value_delimiter = ',')]
         kind: Vec<String>,
@@ -99,14 +100,14 @@ impl Verb {
         match self {
             Self::Create {
                 name,
-                url,
+                to,
                 kind,
                 disabled,
             } => {
                 let new = NewWebhook {
                     id: None,
                     name,
-                    url,
+                    url: to,
                     kinds: kind,
                     enabled: !disabled,
                 };
