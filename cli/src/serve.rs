@@ -3,8 +3,12 @@
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
+use ashlar_server::log_ring::LogRing;
 use ashlar_server::serve::{Settings, serve};
 use clap::Args;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::connect::USUAL_DATA;
 use crate::failure::Failure;
@@ -60,16 +64,23 @@ pub(crate) struct Serve {
 impl Serve {
     /// Serves until it is told to stop. What happens goes to standard error, and that it serves to standard output.
     pub(crate) fn run(self, data: Option<PathBuf>) -> Result<(), Failure> {
-        let log = tracing_subscriber::fmt().with_writer(io::stderr);
-        if io::stderr().is_terminal() {
-            log.init();
-        } else {
-            log.with_ansi(false).init();
-        }
-        serve(self.settings(data)).map_err(|error| Failure::Serve(error.into()))
+        let ring = LogRing::default();
+        let filter = EnvFilter::builder()
+            .with_default_directive(LevelFilter::INFO.into())
+            .with_env_var("ASHLAR_LOG")
+            .from_env_lossy();
+        let said = tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal());
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(said)
+            .with(ring.clone())
+            .init();
+        serve(self.settings(data, ring)).map_err(|error| Failure::Serve(error.into()))
     }
 
-    fn settings(self, data: Option<PathBuf>) -> Settings {
+    fn settings(self, data: Option<PathBuf>, log: LogRing) -> Settings {
         Settings {
             data: data.unwrap_or_else(|| PathBuf::from(USUAL_DATA)),
             listen: self.listen,
@@ -81,6 +92,7 @@ impl Serve {
             nbd_client_authority: self.nbd_tls_ca,
             plain_http: self.http,
             data_threads: self.threads.into(),
+            log,
         }
     }
 }
@@ -100,7 +112,9 @@ mod tests {
 
     #[test]
     fn an_appliance_listens_on_this_machine_only_unless_it_is_told_otherwise() {
-        let settings = serve("ashlar serve").unwrap().settings(None);
+        let settings = serve("ashlar serve")
+            .unwrap()
+            .settings(None, super::LogRing::default());
         assert_eq!(
             (settings.listen.as_str(), settings.nbd_listen.as_str()),
             ("127.0.0.1:8443", "127.0.0.1:10809")

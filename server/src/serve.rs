@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::api;
 use crate::app::{App, Parts, reconcile};
 use crate::auth::sessions::{KeysError, Sessions};
+use crate::background::{self, Background};
 use crate::catalog::{Catalog, CatalogError, CatalogState, Keeper, Source};
 use crate::certificate::{self, Certificate, CertificateError, Origin};
 use crate::data_dir::{DataDir, DataDirError};
@@ -30,6 +31,7 @@ use crate::engine::serve::NbdServer;
 use crate::engine::{BeginError, Engine};
 use crate::files::FileError;
 use crate::listen::{Sockets, bind_maintenance};
+use crate::log_ring::LogRing;
 use crate::postgres::{Cluster, PostgresError, Running};
 
 /// How long the start waits for the catalog before it serves without.
@@ -58,6 +60,8 @@ pub struct Settings {
     /// HTTP without TLS, where it was asked for by name.
     pub plain_http: bool,
     pub data_threads: usize,
+    /// Keeps the newest lines of the log.
+    pub log: LogRing,
 }
 
 /// Why the appliance did not start.
@@ -202,6 +206,8 @@ async fn run(settings: &Settings, data_dir: &DataDir) -> Result<(), ServeError> 
         nbd_uri: format!("nbd://{}", bound.nbd_address),
         limit_path: data_dir.path().join("rate-limit.json"),
         data_dir: data_dir.path().to_owned(),
+        support_folder: data_dir.path().join("support"),
+        log: settings.log.clone(),
     })?);
     let running = Appliance::begin(settings, app, keeper, bound, &certificate)?;
     running.until_ready(&mut asked).await;
@@ -226,6 +232,7 @@ struct Appliance {
     stop: watch::Sender<bool>,
     api: tokio::task::JoinHandle<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    background: Background,
     ready_line: String,
 }
 
@@ -262,8 +269,10 @@ impl Appliance {
             let maintenance = sockets.maintenance(bound.maintenance);
             tokio::join!(network, maintenance);
         });
+        let background = background::start(Arc::clone(&app));
         Ok(Self {
             app,
+            background,
             nbd,
             stop,
             api,
@@ -290,6 +299,8 @@ impl Appliance {
     }
 
     async fn stop(self) {
+        // Streams of events would hold up the end of their connections.
+        self.app.stopping.send_replace(true);
         self.stop.send_replace(true);
         if self.api.await.is_err() {
             tracing::error!("the API ended by a mistake");
@@ -297,6 +308,7 @@ impl Appliance {
         if let Err(error) = self.nbd.stop(&self.app.engine).await {
             tracing::error!(%error, "hosts were cut off");
         }
+        background::stop(self.background).await;
         for task in self.tasks {
             task.abort();
         }

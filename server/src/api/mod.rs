@@ -10,10 +10,14 @@ pub mod appliance;
 pub mod authenticate;
 pub mod beside;
 pub mod decode;
+pub mod events;
 pub mod incoming;
+pub mod jobs;
 pub mod objects;
 pub mod problem;
 pub mod routes;
+pub mod support_bundle;
+pub mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -14,6 +14,10 @@ use crate::app::App;
 pub fn router(app: Arc<App>) -> Router {
     let routes = super::appliance::routes(Routes::new());
     let routes = super::objects::routes(routes);
+    let routes = super::jobs::routes(routes);
+    let routes = super::events::routes(routes);
+    let routes = super::webhooks::routes(routes);
+    let routes = super::support_bundle::routes(routes);
     routes
         .finish()
         .merge(super::beside::routes())

@@ -4,6 +4,7 @@
 //! It is *blank* only as long as no device was ever made part of it, which stands in the data folder: an appliance that
 //! cannot be opened is never taken for a new one.
 
+pub mod copying;
 pub mod locations;
 pub mod serve;
 pub mod source;
