@@ -78,7 +78,6 @@ problems! {
     PreconditionRequired = 428 "urn:ashlar:problem:precondition-required": "An edit needs If-Match",
     Stale = 412 "urn:ashlar:problem:stale": "The object was changed since it was read",
     IdempotencyKeyReused = 422 "urn:ashlar:problem:idempotency-key-reused": "The key was used for another request",
-    RequestRunning = 409 "urn:ashlar:problem:request-running": "The first request with this key still runs",
     // The appliance.
     CatalogUnavailable = 503 "urn:ashlar:problem:catalog-unavailable": "The catalog is away; hosts are served all the same",
     ApplianceBlank = 409 "urn:ashlar:problem:appliance-blank": "The appliance has no device yet",

@@ -35,7 +35,6 @@ pub use trust::{Fingerprint, NotAFingerprint, Trust};
 use self::request::Request;
 use self::session::Access;
 use crate::operation::Operation;
-use crate::problem::ProblemType;
 
 /// Longest pause that the appliance can ask for before a repeated request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -134,10 +133,8 @@ impl Client {
     /// How long to pause before a request that failed is sent once more; `None`: not at all.
     fn pause(&self, request: &Request, error: &ClientError, tries: u32) -> Option<Duration> {
         let problem = error.problem();
-        // The first try's connection was lost, and the appliance is still at it.
-        let running = tries > 0 && problem.is_some_and(|problem| problem.kind == ProblemType::RequestRunning);
         let unsent = matches!(error, ClientError::Connect { .. });
-        if !(unsent || request.repeatable && (running || error.passes())) {
+        if !(unsent || request.repeatable && error.passes()) {
             return None;
         }
         let asked = problem.and_then(|problem| problem.correction.retry_after_s);

@@ -85,7 +85,10 @@ impl<O: Operation> Incoming<O> {
                     .map_err(|_| bad_header("Last-Event-ID", "the number of an event"))
             })
             .transpose()?;
-        let accepted = header_text(headers, &header::ACCEPT)?.unwrap_or_default();
+        let accepted = header_text(headers, &header::ACCEPT)?.unwrap_or("*/*");
+        if !O::has(Trait::Raw) {
+            check_accepted(accepted)?;
+        }
         Ok(Self {
             ids,
             query: parse_query(&given)?,
@@ -127,6 +130,38 @@ fn bad_header(name: &str, wanted: &str) -> Problem {
         format!("it takes {wanted}"),
     )
     .at(name)
+}
+
+/// Whether an answer in JSON, or a stream of events where there is one, can be given.
+fn check_accepted(accepted: &str) -> Result<(), Problem> {
+    const GIVEN: [&str; 5] = [
+        "*/*",
+        "application/*",
+        "application/json",
+        "application/problem+json",
+        "text/event-stream",
+    ];
+    let named = |range: &str| {
+        range
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+    };
+    if accepted.is_empty()
+        || accepted
+            .split(',')
+            .any(|range| GIVEN.contains(&named(range).as_str()))
+    {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemType::NotAcceptable,
+        format!("the client accepts {accepted:?} only"),
+        "accept application/json",
+    )
+    .at("Accept"))
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {

@@ -13,7 +13,7 @@ use ashlar_openapi::volumes::{MapFilter, MapPlace, MapRun, RangesOfFilter};
 use ashlar_openapi::{Bytes, Natural, Page, Problem, ProblemType, Range};
 use uuid::Uuid;
 
-use super::refusals::{of_engine, of_range, overflow, to_range};
+use super::refusals::{bounded, of_engine, of_range, to_range};
 use super::{App, cursor, no_such};
 
 /// Which page of a list that the engine gives.
@@ -150,7 +150,7 @@ impl App {
 fn part_of(filter: &MapFilter, capacity: u64) -> Result<ByteRange, Problem> {
     let offset = filter.offset.unwrap_or(0);
     let length = filter.length.unwrap_or(capacity.saturating_sub(offset));
-    let range = ByteRange::new(offset, length).ok_or_else(|| overflow(offset, length))?;
+    let range = bounded(offset, length)?;
     // Without a block of its own: what is looked at need not begin at one.
     ashlar_engine::types::extent::check(range, 1, capacity).map_err(|error| of_range(&error).at("offset"))?;
     Ok(range)

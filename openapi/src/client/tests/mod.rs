@@ -175,7 +175,7 @@ async fn an_empty_answer_is_nothing_and_wrong_ids_are_never_sent() {
 async fn what_has_a_key_is_repeated_under_it_until_it_is_answered() {
     let (url, log) = over_tcp(|number, _| match number {
         0 => Reply::HangUp,
-        1 => problem(ProblemType::RequestRunning),
+        1 => problem(ProblemType::Stopping),
         2 => problem(ProblemType::CatalogUnavailable),
         _ => say(200, "", &device(3)),
     })
@@ -200,7 +200,7 @@ async fn repeats_end_and_refusals_are_not_repeated() {
         if number < 4 {
             Reply::HangUp
         } else {
-            problem(ProblemType::RequestRunning)
+            problem(ProblemType::NameTaken)
         }
     })
     .await;
