@@ -6,7 +6,10 @@
 //! Invariants: every operation of the contract is routed, exactly once, and nothing else below `/api/v1`. A handler runs
 //! to its end also where its client leaves: what it began in several steps is not cut off between them.
 
+pub mod accounts;
 pub mod appliance;
+pub mod audit;
+pub mod auth;
 pub mod authenticate;
 pub mod beside;
 pub mod decode;
@@ -31,7 +34,6 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, on};
-use ring::digest::{Context, SHA256};
 use uuid::Uuid;
 
 use crate::app::{Answer, App, Caller, Key};
@@ -182,7 +184,7 @@ where
     let incoming = Incoming::<O>::parse(path, parts.uri.query(), &parts.headers, &body)?;
     caller.key = incoming.idempotency_key.clone().map(|key| Key {
         key,
-        fingerprint: fingerprint::<O>(parts.uri.path(), parts.uri.query(), &body),
+        fingerprint: fingerprint::<O>(app, parts.uri.path(), parts.uri.query(), &body),
     });
     let asked = Asked {
         app: Arc::clone(app),
@@ -226,20 +228,11 @@ fn request_id(headers: &HeaderMap) -> String {
         .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
-/// What makes two requests the same.
-fn fingerprint<O: Operation>(path: &str, query: Option<&str>, body: &Bytes) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    for part in [
-        O::ID.as_bytes(),
-        path.as_bytes(),
-        query.unwrap_or_default().as_bytes(),
-        body,
-    ] {
-        context.update(&(part.len() as u64).to_le_bytes());
-        context.update(part);
-    }
-    let digest = context.finish();
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+/// What makes two requests the same. Keyed: a body may hold a password, which a plain digest would let guess.
+fn fingerprint<O: Operation>(app: &App, path: &str, query: Option<&str>, body: &Bytes) -> [u8; 32] {
+    let query = query.unwrap_or_default();
+    let parts = [O::ID.as_bytes(), path.as_bytes(), query.as_bytes(), body];
+    app.service_key.digest("fingerprint of a request", &parts)
 }
 
 /// An answer as a response.

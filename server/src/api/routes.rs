@@ -18,6 +18,9 @@ pub fn router(app: Arc<App>) -> Router {
     let routes = super::events::routes(routes);
     let routes = super::webhooks::routes(routes);
     let routes = super::support_bundle::routes(routes);
+    let routes = super::accounts::routes(routes);
+    let routes = super::auth::routes(routes);
+    let routes = super::audit::routes(routes);
     routes
         .finish()
         .merge(super::beside::routes())

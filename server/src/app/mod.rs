@@ -36,7 +36,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::auth::Actor;
-use crate::auth::sessions::Sessions;
+use crate::auth::service_key::ServiceKey;
+use crate::auth::sessions::{KeysError, Sessions};
 use crate::catalog::{Catalog, CatalogError};
 use crate::engine::Engine;
 use crate::log_ring::LogRing;
@@ -50,6 +51,7 @@ pub struct App {
     pub catalog_kind: CatalogKind,
     pub engine: Engine,
     pub sessions: Sessions,
+    pub service_key: ServiceKey,
     /// Where hosts attach.
     pub nbd_uri: String,
     pub data_dir: std::path::PathBuf,
@@ -91,14 +93,15 @@ struct Limit {
 
 impl App {
     /// # Errors
-    /// Where the data folder cannot be read.
-    pub fn new(parts: Parts) -> Result<Self, crate::files::FileError> {
+    /// Where the data folder cannot be read or written.
+    pub fn new(parts: Parts) -> Result<Self, KeysError> {
         let limit = crate::files::read_json(&parts.limit_path)?.flatten();
         Ok(Self {
             catalog: parts.catalog,
             catalog_kind: parts.catalog_kind,
             engine: parts.engine,
             sessions: parts.sessions,
+            service_key: ServiceKey::open(&parts.data_dir.join("service-key.json"))?,
             nbd_uri: parts.nbd_uri,
             data_dir: parts.data_dir,
             started_at: OffsetDateTime::now_utc(),
@@ -194,7 +197,7 @@ pub struct Caller {
 #[derive(Debug, Clone)]
 pub struct Key {
     pub key: String,
-    /// SHA-256 of operation, path, query and body.
+    /// Of operation, path, query and body; keyed, for the body may hold a password.
     pub fingerprint: [u8; 32],
 }
 

@@ -21,7 +21,7 @@ pub fn routes(routes: Routes) -> Routes {
 }
 
 /// A part of a list of the catalog, in the order of `sort`.
-fn part<S>(paging: &Paging, sort: S) -> Result<Part<S>, Problem> {
+pub(super) fn part<S>(paging: &Paging, sort: S) -> Result<Part<S>, Problem> {
     Ok(Part {
         sort,
         descending: false,
@@ -31,7 +31,7 @@ fn part<S>(paging: &Paging, sort: S) -> Result<Part<S>, Problem> {
 }
 
 /// A page of the contract from one of the catalog.
-fn page<T>(items: Vec<T>, next: Option<&catalog::After>) -> Page<T> {
+pub(super) fn page<T>(items: Vec<T>, next: Option<&catalog::After>) -> Page<T> {
     Page {
         items,
         next_cursor: next.map(cursor::of_row),
