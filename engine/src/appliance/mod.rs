@@ -38,7 +38,7 @@ use std::sync::Arc;
 use crate::event::Events;
 use crate::export::Registry;
 use crate::logical_device::{Allocators, Numbering};
-use crate::raid::Group;
+use crate::raid::{CopyLimit, Group};
 use crate::types::{ApplianceId, DeviceId, GroupId, GroupNumber, IdSource, VolumeId, VolumeNumber};
 use crate::volume::Volume;
 use journal::Ledger;
@@ -105,6 +105,8 @@ pub struct Appliance {
     volumes: Volumes,
     registry: Arc<Registry<Volume>>,
     watch: Rc<Watch>,
+    /// Of all groups together.
+    copy_limit: Arc<CopyLimit>,
     working: RefCell<Working>,
     /// Held by the verb that runs.
     turn: tokio::sync::Mutex<()>,

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::commit::Turns;
+use super::copy_pace::CopyPace;
 use super::layout::{Layout, Piece};
 use super::membership::{Journal, Member, Members, Serving};
 use super::record::{GroupRecord, MemberStatus};
@@ -55,7 +56,8 @@ pub struct Group {
     stopped: OnceLock<&'static str>,
     /// Told when a member begins to join.
     pub(super) work: tokio::sync::Notify,
-    halted: AtomicBool,
+    pub(super) halted: AtomicBool,
+    pub(super) pace: CopyPace,
     block: u32,
 }
 
@@ -127,6 +129,7 @@ impl Group {
             stopped: OnceLock::new(),
             work: tokio::sync::Notify::new(),
             halted: AtomicBool::new(false),
+            pace: CopyPace::default(),
             block,
         };
         group.settle_log().await?;
@@ -221,11 +224,6 @@ impl Group {
         }
     }
 
-    /// Regions that still have to be made equal.
-    pub fn regions_to_sync(&self) -> usize {
-        self.regions.to_sync()
-    }
-
     /// Regions whose writes are not known to be everywhere and durable.
     pub fn marked_regions(&self) -> usize {
         self.regions.marked()
@@ -239,22 +237,6 @@ impl Group {
     /// The range in runs of written (`true`) and never written space.
     pub fn written_runs(&self, range: ByteRange) -> impl Iterator<Item = (ByteRange, bool)> + '_ {
         self.regions.runs(range)
-    }
-
-    /// Has background work end at its next step.
-    pub fn halt(&self) {
-        self.halted.store(true, Ordering::Release);
-        self.work.notify_one();
-    }
-
-    /// Whether background work is to end.
-    pub fn is_halted(&self) -> bool {
-        self.halted.load(Ordering::Acquire)
-    }
-
-    /// Resolves when a member has begun to join since the last call.
-    pub async fn wants_sync(&self) {
-        self.work.notified().await;
     }
 
     pub(super) fn check_running(&self) -> Result<(), IoError> {
