@@ -152,6 +152,7 @@ impl Appliance {
             let records = vec![Record::RemoveExport(id), answered(operation, &())];
             self.ledger.store.commit(records).await?;
             self.registry.remove(&old.name).await;
+            self.export_counters.borrow_mut().remove(&id);
             Ok(())
         })
         .await
@@ -236,6 +237,7 @@ impl Appliance {
             },
             exclusive: record.exclusive,
             polling: record.polling,
+            counters: self.export_counters(record.id),
         };
         Ok(self.registry.add(export)?)
     }

@@ -277,6 +277,7 @@ impl Appliance {
             .borrow_mut()
             .allocators
             .insert(group.number(), Allocator::new(slice, slices));
+        group.share_copy_limit(Arc::clone(&self.copy_limit));
         let tending = Tending::of(&group);
         self.groups
             .borrow_mut()

@@ -23,6 +23,7 @@ mod preview;
 pub mod records;
 mod settings;
 mod start;
+mod statistics;
 mod status;
 mod stored_runs;
 mod tables;
@@ -38,8 +39,9 @@ use std::sync::Arc;
 use crate::event::Events;
 use crate::export::Registry;
 use crate::logical_device::{Allocators, Numbering};
-use crate::raid::Group;
-use crate::types::{ApplianceId, DeviceId, GroupId, GroupNumber, IdSource, VolumeId, VolumeNumber};
+use crate::raid::{CopyLimit, Group};
+use crate::statistics::Counters;
+use crate::types::{ApplianceId, DeviceId, ExportId, GroupId, GroupNumber, IdSource, VolumeId, VolumeNumber};
 use crate::volume::Volume;
 use journal::Ledger;
 use tables::{Row, Table};
@@ -57,6 +59,7 @@ pub use preview::GroupPreview;
 pub use records::{ApplianceSettings, DeviceRecord, ExportRecord, VolumeRecord};
 pub use settings::SettingsChange;
 pub use start::WaitingGroup;
+pub use statistics::Statistics;
 pub use status::{DeviceMember, DeviceState, GroupStatus, VolumeStatus};
 pub use volumes::{NewPlacements, NewVolume};
 
@@ -104,7 +107,11 @@ pub struct Appliance {
     groups: Groups,
     volumes: Volumes,
     registry: Arc<Registry<Volume>>,
+    /// An export keeps its own when it is changed and offered anew.
+    export_counters: RefCell<BTreeMap<ExportId, Arc<Counters>>>,
     watch: Rc<Watch>,
+    /// Of all groups together.
+    copy_limit: Arc<CopyLimit>,
     working: RefCell<Working>,
     /// Held by the verb that runs.
     turn: tokio::sync::Mutex<()>,

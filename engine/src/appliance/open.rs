@@ -153,6 +153,8 @@ impl Appliance {
             groups,
             volumes,
             registry,
+            export_counters: RefCell::default(),
+            copy_limit: Arc::default(),
             working: RefCell::default(),
             turn: tokio::sync::Mutex::new(()),
         }

@@ -8,7 +8,7 @@ use super::watch::serves;
 use super::{Appliance, GroupSlot};
 use crate::logical_device::{Allocator, SliceState, Slices};
 use crate::raid::membership::Serving;
-use crate::raid::{GroupRecord, GroupState, MemberStatus};
+use crate::raid::{CopyProgress, GroupRecord, GroupState, MemberStatus};
 use crate::types::{DeviceId, GroupId, GroupNumber, VolumeId};
 use crate::volume::Volume;
 
@@ -46,6 +46,10 @@ pub struct GroupStatus {
     pub waiting: Option<WaitingGroup>,
     pub serving: Vec<Serving>,
     pub regions_to_sync: usize,
+    pub copy: CopyProgress,
+    /// Bytes per second, of this group alone.
+    pub copy_limit: Option<u64>,
+    pub copy_paused: bool,
     pub marked_regions: usize,
     /// Free logical devices; none where it waits.
     pub free_slices: u32,
@@ -143,6 +147,9 @@ impl Appliance {
             waiting: None,
             serving: Vec::new(),
             regions_to_sync: 0,
+            copy: CopyProgress::default(),
+            copy_limit: None,
+            copy_paused: false,
             marked_regions: 0,
             free_slices: allocator.map_or(0, Allocator::free_count),
             free: allocator.map(free_runs).unwrap_or_default(),
@@ -152,6 +159,9 @@ impl Appliance {
                 state: Some(group.state()),
                 serving: group.serving(),
                 regions_to_sync: group.regions_to_sync(),
+                copy: group.copy_progress(),
+                copy_limit: group.copy_limit(),
+                copy_paused: group.is_copy_paused(),
                 marked_regions: group.marked_regions(),
                 record: group.record(),
                 ..unknown
