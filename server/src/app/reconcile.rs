@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::change::{Audited, Begun, Change, NewEvent};
 use super::facts::Facts;
 use super::refusals::of_engine;
-use super::{Answer, App, Caller, appliance, catalog_problem};
+use super::{Answer, App, Caller, accounts, appliance, catalog_problem};
 use crate::catalog::{
     Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, identity, operations,
     raid_groups, volumes,
@@ -50,6 +50,7 @@ pub async fn reconcile(app: Arc<App>, catalog: Catalog, found: Found) -> Reconci
         )
         .into());
     }
+    app.apply_rate_limit().await;
     let epoch = app.epoch().await;
     let restored = !found.continued && found.identity.is_some_and(|identity| identity.epoch + 1 < epoch);
     if *app.engine.state().borrow() == EngineState::Open {
@@ -58,6 +59,9 @@ pub async fn reconcile(app: Arc<App>, catalog: Catalog, found: Found) -> Reconci
             tracing::info!(?mirrored, "the catalog was brought to what the devices say");
         }
     }
+    accounts::first_admin(&catalog, &app.data_dir)
+        .await
+        .map_err(|problem| problem.to_string())?;
     if restored {
         let mut connection = catalog.acquire().await?;
         let abandoned = operations::abandon_all(&mut connection).await?;
