@@ -19,8 +19,8 @@ use super::facts::Facts;
 use super::refusals::of_engine;
 use super::{Answer, App, Caller, appliance, catalog_problem};
 use crate::catalog::{
-    Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, identity, operations,
-    raid_groups, volumes,
+    Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, idempotency, identity,
+    operations, raid_groups, volumes,
 };
 use crate::engine::{EngineError, EngineState};
 use crate::steps::step;
@@ -51,25 +51,49 @@ pub async fn reconcile(app: Arc<App>, catalog: Catalog, found: Found) -> Reconci
         .into());
     }
     let epoch = app.epoch().await;
-    let restored = !found.continued && found.identity.is_some_and(|identity| identity.epoch + 1 < epoch);
+    if !found.continued && app.knows_more_than(&catalog).await? {
+        abandon_all(&catalog).await?;
+    }
     if *app.engine.state().borrow() == EngineState::Open {
         let mirrored = app.mirror(&catalog, Presence::Adopted).await?;
         if mirrored.adopted + mirrored.missing > 0 {
             tracing::info!(?mirrored, "the catalog was brought to what the devices say");
         }
     }
-    if restored {
-        let mut connection = catalog.acquire().await?;
-        let abandoned = operations::abandon_all(&mut connection).await?;
-        tracing::warn!(
-            abandoned = abandoned.len(),
-            "the catalog is an older one that was restored"
-        );
-    }
     Ok(Identity { appliance: id, epoch })
 }
 
+/// Gives up what is unfinished in a restored dump. Its keys are free: whoever asks again, asks anew.
+async fn abandon_all(catalog: &Catalog) -> Result<(), CatalogError> {
+    let mut transaction = catalog.begin().await?;
+    let abandoned = operations::abandon_all(&mut transaction).await?;
+    for operation in &abandoned {
+        idempotency::release_of_operation(&mut transaction, *operation).await?;
+    }
+    transaction.commit().await?;
+    tracing::warn!(
+        abandoned = abandoned.len(),
+        "the catalog is an older one that was restored"
+    );
+    Ok(())
+}
+
 impl App {
+    /// Whether the catalog is an older one than the one that the engine's changes were written down in: the engine hears
+    /// of an operation only after that, so that the newest one it knows stands in every catalog that is not older. What
+    /// was pruned counts as older: then nothing was changed for long, and nothing is unfinished.
+    async fn knows_more_than(&self, catalog: &Catalog) -> Result<bool, CatalogError> {
+        let newest = self
+            .engine
+            .with(async |appliance| appliance.newest_operation().await)
+            .await;
+        let Ok(Some(newest)) = newest else {
+            return Ok(false);
+        };
+        let mut connection = catalog.acquire().await?;
+        Ok(operations::get(&mut connection, newest.0).await?.is_none())
+    }
+
     /// The engine's count of starts; 0 where there is no appliance yet.
     pub async fn epoch(&self) -> i64 {
         let epoch = self.engine.with(async |appliance| appliance.epoch().await).await;
