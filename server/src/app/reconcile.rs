@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::change::{Audited, Begun, Change, NewEvent};
 use super::facts::Facts;
+use super::intent::Intent;
 use super::refusals::of_engine;
 use super::{Answer, App, Caller, appliance, catalog_problem};
 use crate::catalog::{
@@ -108,11 +109,13 @@ impl App {
     /// # Errors
     /// As the catalog's.
     pub async fn mirror(&self, catalog: &Catalog, new_as: Presence) -> Result<Mirrored, CatalogError> {
-        let facts = self
+        let mut facts = self
             .facts()
             .await
             .map_err(|error| CatalogError::Unavailable(error.to_string()))?;
         let mut transaction = catalog.begin().await?;
+        // What an unfinished operation makes is not adopted: it is known when that is rolled forward.
+        facts.leave_out(&being_made(&mut transaction).await?);
         let mirrored = write(&mut transaction, &facts, new_as).await?;
         transaction.commit().await?;
         Ok(mirrored)
@@ -210,6 +213,17 @@ impl App {
             .with(async move |appliance| Facts::read(appliance, &places).await)
             .await
     }
+}
+
+/// Objects that unfinished operations make.
+async fn being_made(connection: &mut PgConnection) -> Result<BTreeSet<Uuid>, CatalogError> {
+    let unfinished = operations::unfinished(connection).await?;
+    let makes = |operation: &operations::Operation| {
+        let intent = serde_json::from_value::<Intent>(operation.intent.clone());
+        intent.is_ok_and(|intent| intent.creates())
+    };
+    let made = unfinished.iter().filter(|operation| makes(operation));
+    Ok(made.map(|operation| operation.object_id).collect())
 }
 
 fn number(count: usize) -> Natural {
