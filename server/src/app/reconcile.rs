@@ -159,24 +159,15 @@ impl App {
             Begun::New(change) => change,
             Begun::Answered(answer) => return Ok(answer),
         };
-        if *self.engine.state().borrow() != EngineState::Blank {
-            return Err(Problem::new(
-                ProblemType::ApplianceNotBlank,
-                "the appliance has devices of its own",
-                "import into an appliance with a new data folder",
-            ));
-        }
-        let imported = self.engine.import(import.sources.clone()).await;
-        imported.map_err(|error| of_engine(&error))?.map_err(|why| {
-            let correction = "give all devices of one appliance, and none that is in use";
-            Problem::new(ProblemType::DeviceCannotBeOpened, why, correction).at("/sources")
-        })?;
+        self.take_over(&import).await?;
         step("the devices are imported");
         let facts = self.facts().await.map_err(|error| of_engine(&error))?;
         let (id, epoch) = (self.engine.id().0, self.epoch().await);
         let connection = change.connection();
         let written = async {
             write(connection, &facts, Presence::Present).await?;
+            // Where a crash cut this off, the start after it has adopted them.
+            forget(connection).await?;
             identity::set(connection, Identity { appliance: id, epoch }).await
         };
         written.await.map_err(|error| catalog_problem(&error))?;
@@ -189,6 +180,26 @@ impl App {
         change
             .commit(Answer::of::<ImportAppliance>(&body).tagged(tag))
             .await
+    }
+
+    /// Opens the devices, unless the same import has done so before a crash.
+    async fn take_over(&self, import: &Import) -> Result<(), Problem> {
+        let blank = *self.engine.state().borrow() == EngineState::Blank;
+        if !blank && self.engine.was_imported_from(&import.sources) {
+            return Ok(());
+        }
+        if !blank {
+            return Err(Problem::new(
+                ProblemType::ApplianceNotBlank,
+                "the appliance has devices of its own",
+                "import into an appliance with a new data folder",
+            ));
+        }
+        let imported = self.engine.import(import.sources.clone()).await;
+        imported.map_err(|error| of_engine(&error))?.map_err(|why| {
+            let correction = "give all devices of one appliance, and none that is in use";
+            Problem::new(ProblemType::DeviceCannotBeOpened, why, correction).at("/sources")
+        })
     }
 
     fn note(&self, change: &mut Change<'_>, kind: &'static str, data: serde_json::Value) {
