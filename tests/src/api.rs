@@ -37,6 +37,14 @@ pub struct Api {
     headers: Vec<(String, String)>,
 }
 
+/// A body as it is sent.
+#[derive(Debug, Default)]
+struct Sent {
+    /// `None` where there is none.
+    kind: Option<String>,
+    bytes: Bytes,
+}
+
 /// An answer, also where it is a problem.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -158,6 +166,30 @@ impl Api {
     /// # Panics
     /// Where it does not come within a minute.
     pub fn request(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
+        let sent = match body {
+            Value::Null => Sent::default(),
+            body => Sent {
+                kind: Some("application/json".to_owned()),
+                bytes: Bytes::from(body.to_string()),
+            },
+        };
+        self.send(method, path, &sent)
+    }
+
+    /// Sends bytes that are said to be of this type, whatever they are.
+    ///
+    /// # Panics
+    /// Where there is no answer.
+    pub fn raw(&self, method: &str, path: &str, kind: &str, bytes: &[u8]) -> Answer {
+        let sent = Sent {
+            kind: Some(kind.to_owned()),
+            bytes: Bytes::copy_from_slice(bytes),
+        };
+        let answer = self.send(method, path, &sent);
+        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    fn send(&self, method: &str, path: &str, body: &Sent) -> io::Result<Answer> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -166,7 +198,7 @@ impl Api {
         answer.unwrap_or_else(|_| panic!("{method} {path}: no answer within {LIMIT:?}"))
     }
 
-    async fn ask(&self, method: &str, path: &str, body: &Value) -> io::Result<Answer> {
+    async fn ask(&self, method: &str, path: &str, body: &Sent) -> io::Result<Answer> {
         match &self.way {
             Way::Socket(socket) => {
                 let stream = UnixStream::connect(socket).await?;
@@ -183,7 +215,7 @@ impl Api {
         }
     }
 
-    async fn talk<S>(&self, stream: S, method: &str, path: &str, body: &Value) -> io::Result<Answer>
+    async fn talk<S>(&self, stream: S, method: &str, path: &str, body: &Sent) -> io::Result<Answer>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -198,14 +230,12 @@ impl Api {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let body = match body {
-            Value::Null => Bytes::new(),
-            body => {
-                request = request.header("content-type", "application/json");
-                Bytes::from(body.to_string())
-            }
-        };
-        let request = request.body(Full::new(body)).map_err(io::Error::other)?;
+        if let Some(kind) = &body.kind {
+            request = request.header("content-type", kind);
+        }
+        let request = request
+            .body(Full::new(body.bytes.clone()))
+            .map_err(io::Error::other)?;
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();

@@ -326,7 +326,10 @@ mod tests {
     #[test]
     fn what_a_list_does_not_know_is_refused_by_name() {
         let found = query::<ListVolumes>("number=3&limit=7&cursor=x").unwrap();
-        assert_eq!((found.query.number, found.paging.limit), (Some(3), 7));
+        assert_eq!(
+            (found.query.number, found.paging.limit),
+            (Some(ashlar_openapi::Natural(3)), 7)
+        );
         assert_eq!(
             query::<ListVolumes>("colour=red").err(),
             Some(ProblemType::UnknownParameter)

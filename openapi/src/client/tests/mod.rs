@@ -125,7 +125,7 @@ async fn the_query_holds_filters_and_what_the_traits_bring() {
         dry_run: true,
     };
     let filter = DeviceFilter {
-        number: Some(0),
+        number: Some(crate::Natural(0)),
         name: Some("a b".to_owned()),
         ..DeviceFilter::default()
     };
