@@ -4,7 +4,11 @@
 -- numbers have no gaps and are in the order of commits.
 create table event_counter (
     only_row boolean primary key default true check (only_row),
-    last bigint not null check (last >= 0)
+    last bigint not null check (last >= 0),
+    -- The last event of the engine that was relayed: it outlives that event's row.
+    engine_epoch bigint check (engine_epoch >= 0),
+    engine_number bigint check (engine_number >= 0),
+    constraint event_counter_engine check ((engine_epoch is null) = (engine_number is null))
 );
 insert into event_counter (last) values (0);
 
@@ -26,8 +30,9 @@ create index events_by_at on events (at);
 
 create table webhooks (
     id uuid primary key,
+    name text not null check (name <> ''),
     url text not null check (url ~ '^https?://.'),
-    -- Of events; none named: all.
+    -- Of events, or their beginnings that end in a dot; none named: all.
     kinds text[] not null check (array_position(kinds, null) is null),
     subjects uuid[] not null check (array_position(subjects, null) is null),
     -- Key of the signature. After a rotation the previous one signs, too, for a while.
@@ -42,14 +47,13 @@ create table webhooks (
     updated_at timestamptz not null default now(),
     constraint webhooks_previous_secret check ((previous_secret is null) = (previous_secret_until is null))
 );
-create index webhooks_by_url on webhooks (url, id);
+create unique index webhooks_name on webhooks (name);
 create index webhooks_by_created_at on webhooks (created_at, id);
 
 create table webhook_deliveries (
     id uuid primary key,
     webhook uuid not null references webhooks (id) on delete cascade,
-    -- None: a probe.
-    event bigint references events (number) on delete cascade,
+    event bigint not null references events (number) on delete cascade,
     state text not null default 'pending' check (state in ('pending', 'delivered', 'failed')),
     attempts integer not null default 0 check (attempts >= 0),
     next_attempt_at timestamptz default now(),
@@ -65,7 +69,7 @@ create table webhook_deliveries (
     constraint webhook_deliveries_tried check (state = 'pending' or attempts > 0)
 );
 create unique index webhook_deliveries_event on webhook_deliveries (webhook, event);
-create index webhook_deliveries_due on webhook_deliveries (next_attempt_at, id) where state = 'pending';
+create index webhook_deliveries_pending on webhook_deliveries (webhook, event) where state = 'pending';
 create index webhook_deliveries_by_event on webhook_deliveries (event);
 create index webhook_deliveries_by_created_at on webhook_deliveries (webhook, created_at, id);
 create index webhook_deliveries_by_finished_at on webhook_deliveries (finished_at) where finished_at is not null;

@@ -49,8 +49,6 @@ pub enum CertificateError {
 pub struct Certificate {
     /// For the API.
     pub config: Arc<ServerConfig>,
-    /// For hosts.
-    pub nbd: Arc<ServerConfig>,
     /// SHA-256 of the certificate, in hexadecimal.
     pub fingerprint: String,
     /// The chain in PEM.
@@ -88,10 +86,25 @@ pub fn load(origin: &Origin) -> Result<Certificate, CertificateError> {
     Ok(Certificate {
         fingerprint: hex(digest(&SHA256, &first.contents).as_ref()),
         config: with_alpn(&config),
-        nbd: config,
         pem: chain,
         key: secret,
     })
+}
+
+/// What hosts are shown that ask for TLS. With an authority every host has to show a certificate that it issued.
+///
+/// # Errors
+/// Where the authority cannot be read or used.
+pub fn for_hosts(
+    certificate: &Certificate,
+    authority: Option<&Path>,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let authority = authority.map(read).transpose()?;
+    Ok(tls::server_config(
+        &certificate.pem,
+        &certificate.key,
+        authority.as_deref(),
+    )?)
 }
 
 fn with_alpn(config: &ServerConfig) -> Arc<ServerConfig> {

@@ -7,12 +7,14 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod background;
 pub mod catalog;
 pub mod certificate;
 pub mod data_dir;
 pub mod engine;
 pub mod files;
 pub mod listen;
+pub mod log_ring;
 pub mod postgres;
 pub mod serve;
 pub mod steps;

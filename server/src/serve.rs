@@ -20,8 +20,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::api;
 use crate::app::{App, Parts, reconcile};
 use crate::auth::sessions::{KeysError, Sessions};
+use crate::background::{self, Background};
 use crate::catalog::{Catalog, CatalogError, CatalogState, Keeper, Source};
 use crate::certificate::{self, Certificate, CertificateError, Origin};
 use crate::data_dir::{DataDir, DataDirError};
@@ -29,8 +31,8 @@ use crate::engine::serve::NbdServer;
 use crate::engine::{BeginError, Engine};
 use crate::files::FileError;
 use crate::listen::{Sockets, bind_maintenance};
+use crate::log_ring::LogRing;
 use crate::postgres::{Cluster, PostgresError, Running};
-use crate::api;
 
 /// How long the start waits for the catalog before it serves without.
 const CATALOG_PATIENCE: Duration = Duration::from_secs(60);
@@ -51,9 +53,15 @@ pub struct Settings {
     pub postgres_bin: Option<PathBuf>,
     /// Certificate and key in PEM; without them the appliance has its own.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The same for hosts; as for the API where none is given.
+    pub nbd_certificate: Option<(PathBuf, PathBuf)>,
+    /// Authority in PEM that hosts' certificates must come from.
+    pub nbd_client_authority: Option<PathBuf>,
     /// HTTP without TLS, where it was asked for by name.
     pub plain_http: bool,
     pub data_threads: usize,
+    /// Keeps the newest lines of the log.
+    pub log: LogRing,
 }
 
 /// Why the appliance did not start.
@@ -64,10 +72,7 @@ pub enum ServeError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error("{address}: {source}")]
-    Listen {
-        address: String,
-        source: std::io::Error,
-    },
+    Listen { address: String, source: std::io::Error },
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     #[error(transparent)]
@@ -117,7 +122,9 @@ async fn bind(settings: &Settings, data_dir: &DataDir) -> Result<Bound, ServeErr
         let address = address.to_owned();
         move |source| ServeError::Listen { address, source }
     };
-    let api = TcpListener::bind(&settings.listen).await.map_err(failed(&settings.listen))?;
+    let api = TcpListener::bind(&settings.listen)
+        .await
+        .map_err(failed(&settings.listen))?;
     let nbd = std::net::TcpListener::bind(&settings.nbd_listen).map_err(failed(&settings.nbd_listen))?;
     let socket = data_dir.path().join(SOCKET);
     let shown = socket.display().to_string();
@@ -152,6 +159,21 @@ fn load_certificate(settings: &Settings, data_dir: &DataDir) -> Result<Certifica
     Ok(certificate::load(&origin)?)
 }
 
+/// What hosts that ask for TLS are shown.
+fn nbd_tls(settings: &Settings, certificate: &Certificate) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+    let authority = settings.nbd_client_authority.as_deref();
+    match &settings.nbd_certificate {
+        None => Ok(certificate::for_hosts(certificate, authority)?),
+        Some((chain, key)) => {
+            let given = certificate::load(&Origin::Given {
+                certificate: chain.clone(),
+                key: key.clone(),
+            })?;
+            Ok(certificate::for_hosts(&given, authority)?)
+        }
+    }
+}
+
 /// A Postgres of the appliance's own, where no database was given.
 fn start_postgres(settings: &Settings, data_dir: &DataDir) -> Result<Option<Running>, ServeError> {
     if settings.database_url.is_some() {
@@ -184,6 +206,8 @@ async fn run(settings: &Settings, data_dir: &DataDir) -> Result<(), ServeError> 
         nbd_uri: format!("nbd://{}", bound.nbd_address),
         limit_path: data_dir.path().join("rate-limit.json"),
         data_dir: data_dir.path().to_owned(),
+        support_folder: data_dir.path().join("support"),
+        log: settings.log.clone(),
     })?);
     let running = Appliance::begin(settings, app, keeper, bound, &certificate)?;
     running.until_ready(&mut asked).await;
@@ -208,6 +232,7 @@ struct Appliance {
     stop: watch::Sender<bool>,
     api: tokio::task::JoinHandle<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    background: Background,
     ready_line: String,
 }
 
@@ -219,7 +244,7 @@ impl Appliance {
         bound: Bound,
         certificate: &Certificate,
     ) -> Result<Self, ServeError> {
-        let tls = Tls::Offered(Arc::clone(&certificate.nbd));
+        let tls = Tls::Offered(nbd_tls(settings, certificate)?);
         let nbd = NbdServer::begin(&app.engine, bound.nbd, tls).map_err(|source| ServeError::Listen {
             address: bound.nbd_address.to_string(),
             source,
@@ -227,7 +252,9 @@ impl Appliance {
         let stop = watch::Sender::new(false);
         let keeping = {
             let app = Arc::clone(&app);
-            tokio::spawn(keeper.run(move |catalog, found| reconcile::reconcile(Arc::clone(&app), catalog, found)))
+            tokio::spawn(
+                keeper.run(move |catalog, found| reconcile::reconcile(Arc::clone(&app), catalog, found)),
+            )
         };
         let rolling = tokio::spawn(roll_forward(Arc::clone(&app)));
         let sockets = Sockets::new(api::router(Arc::clone(&app)), stop.subscribe());
@@ -242,8 +269,10 @@ impl Appliance {
             let maintenance = sockets.maintenance(bound.maintenance);
             tokio::join!(network, maintenance);
         });
+        let background = background::start(Arc::clone(&app));
         Ok(Self {
             app,
+            background,
             nbd,
             stop,
             api,
@@ -270,6 +299,8 @@ impl Appliance {
     }
 
     async fn stop(self) {
+        // Streams of events would hold up the end of their connections.
+        self.app.stopping.send_replace(true);
         self.stop.send_replace(true);
         if self.api.await.is_err() {
             tracing::error!("the API ended by a mistake");
@@ -277,6 +308,7 @@ impl Appliance {
         if let Err(error) = self.nbd.stop(&self.app.engine).await {
             tracing::error!(%error, "hosts were cut off");
         }
+        background::stop(self.background).await;
         for task in self.tasks {
             task.abort();
         }
@@ -288,11 +320,19 @@ impl Appliance {
 /// Brings unfinished changes to their end, each time that the catalog is there again.
 async fn roll_forward(app: Arc<App>) {
     let mut state = app.catalog.state();
-    while state.wait_for(|state| *state == CatalogState::Ready).await.is_ok() {
+    while state
+        .wait_for(|state| *state == CatalogState::Ready)
+        .await
+        .is_ok()
+    {
         if let Err(problem) = app.roll_forward().await {
             tracing::warn!(%problem, "unfinished changes wait");
         }
-        if state.wait_for(|state| *state != CatalogState::Ready).await.is_err() {
+        if state
+            .wait_for(|state| *state != CatalogState::Ready)
+            .await
+            .is_err()
+        {
             return;
         }
     }

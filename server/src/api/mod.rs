@@ -11,14 +11,20 @@ pub mod appliance;
 pub mod audit;
 pub mod auth;
 pub mod authenticate;
+pub mod beside;
 pub mod decode;
+pub mod events;
 pub mod incoming;
+pub mod jobs;
 pub mod objects;
 pub mod problem;
 pub mod routes;
+pub mod support_bundle;
+pub mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ashlar_openapi::document::BASE;
 use ashlar_openapi::{Operation, Problem, ProblemType, Trait};
@@ -113,9 +119,11 @@ impl Routes {
 
     fn finish(self) -> Router<Arc<App>> {
         for described in ashlar_openapi::operations::ALL {
-            if !self.routed.contains(described.id) {
-                tracing::warn!("{} is not routed", described.id);
-            }
+            assert!(
+                self.routed.contains(described.id),
+                "{} is not routed",
+                described.id
+            );
         }
         self.router
     }
@@ -131,6 +139,7 @@ async fn handle<O: Operation, F>(
 where
     F: Future<Output = Result<Response, Problem>>,
 {
+    let begun = Instant::now();
     let request_id = request_id(request.headers());
     let answered = answer::<O, F>(&app, &path, request, &request_id, handler).await;
     let mut response = answered.unwrap_or_else(|mut refused| {
@@ -138,6 +147,7 @@ where
         problem::respond(refused)
     });
     let status = response.status();
+    app.api_metrics.note(O::ID, status.as_u16(), begun.elapsed());
     if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         tracing::error!(operation = O::ID, request_id, %status, "a request failed");
     } else {
@@ -252,4 +262,24 @@ fn anonymous(origin: Option<Origin>) -> Actor {
         Some(Origin::Network(address)) => Actor::anonymous(Some(address.ip().to_canonical())),
         Some(Origin::Maintenance { .. }) | None => Actor::anonymous(None),
     }
+}
+
+/// Headers of every response: nobody keeps, guesses or frames what is answered.
+async fn headers(request: Request, next: axum::middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'",
+        ));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
 }

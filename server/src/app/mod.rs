@@ -10,19 +10,23 @@ pub mod appliance;
 pub mod change;
 pub mod cursor;
 pub mod devices;
+pub mod events;
 pub mod exports;
 pub mod facts;
 pub mod intent;
 pub mod jobs;
 pub mod locks;
 pub mod look_up;
+pub mod metrics;
 pub mod operations;
 pub mod raid_groups;
 pub mod reconcile;
 pub mod refusals;
 pub mod show;
+pub mod support_bundle;
 pub mod touched;
 pub mod volumes;
+pub mod webhooks;
 
 use ashlar_engine::appliance::{Appliance, VerbError};
 use ashlar_engine::types::OperationId;
@@ -36,6 +40,7 @@ use crate::auth::service_key::ServiceKey;
 use crate::auth::sessions::{KeysError, Sessions};
 use crate::catalog::{Catalog, CatalogError};
 use crate::engine::Engine;
+use crate::log_ring::LogRing;
 
 pub use answer::Answer;
 pub use operations::note_refusal;
@@ -52,6 +57,17 @@ pub struct App {
     pub data_dir: std::path::PathBuf,
     pub started_at: OffsetDateTime,
     pub locks: locks::Locks,
+    pub api_metrics: metrics::ApiMetrics,
+    /// What of jobs stands only in memory.
+    pub jobs: jobs::live::Live,
+    /// Events as they come.
+    pub feed: events::feed::Feed,
+    /// The newest lines of the log.
+    pub log: LogRing,
+    /// Where support bundles lie.
+    pub support_folder: std::path::PathBuf,
+    /// Set once: whoever waits or streams comes to an end.
+    pub stopping: tokio::sync::watch::Sender<bool>,
     limit: Limit,
 }
 
@@ -65,6 +81,8 @@ pub struct Parts {
     pub data_dir: std::path::PathBuf,
     /// Where the limit of all background work is kept.
     pub limit_path: std::path::PathBuf,
+    pub support_folder: std::path::PathBuf,
+    pub log: LogRing,
 }
 
 /// One limit for all background work, in bytes per second: a setting of this process, kept in the data folder.
@@ -88,6 +106,12 @@ impl App {
             data_dir: parts.data_dir,
             started_at: OffsetDateTime::now_utc(),
             locks: locks::Locks::default(),
+            api_metrics: metrics::ApiMetrics::default(),
+            jobs: jobs::live::Live::default(),
+            feed: events::feed::Feed::default(),
+            log: parts.log,
+            support_folder: parts.support_folder,
+            stopping: tokio::sync::watch::Sender::new(false),
             limit: Limit {
                 path: parts.limit_path,
                 value: tokio::sync::watch::Sender::new(limit),
@@ -100,10 +124,23 @@ impl App {
         *self.limit.value.borrow()
     }
 
-    fn set_rate_limit(&self, limit: Option<u64>) -> Result<(), Problem> {
+    /// Has the engine keep to the limit, also after it was opened anew.
+    pub async fn apply_rate_limit(&self) {
+        // Without an appliance there is nothing to be limited.
+        let _ = self.engine.limit_copying(self.rate_limit()).await;
+    }
+
+    async fn set_rate_limit(&self, limit: Option<u64>) -> Result<(), Problem> {
         crate::files::write_json(&self.limit.path, &limit).map_err(|error| devices::file_problem(&error))?;
         self.limit.value.send_replace(limit);
+        self.apply_rate_limit().await;
         Ok(())
+    }
+
+    /// Waits until the appliance stops.
+    pub async fn until_stopping(&self) {
+        // The sender lives as long as this.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
     /// Calls a verb of the engine.

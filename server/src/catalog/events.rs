@@ -34,6 +34,7 @@ pub struct NewEvent<'a> {
 /// Which are wanted. Empty lists: all.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
+    /// Or beginnings of kinds that end in a dot.
     pub kinds: Vec<String>,
     pub subject_kinds: Vec<String>,
     pub subjects: Vec<Uuid>,
@@ -46,7 +47,8 @@ pub struct EventFilter {
 pub async fn append(conn: &mut PgConnection, event: &NewEvent<'_>) -> Result<i64, CatalogError> {
     let (epoch, number) = event.engine.unzip();
     let number = sqlx::query_scalar!(
-        "with counter as (update event_counter set last = last + 1 returning last) \
+        "with counter as (update event_counter set last = last + 1, \
+           engine_epoch = coalesce($5, engine_epoch), engine_number = coalesce($6, engine_number) returning last) \
          insert into events (number, kind, subject_kind, subject_id, at, data, engine_epoch, engine_number) \
          select last, $1, $2, $3, clock_timestamp(), $4, $5, $6 from counter \
          returning number",
@@ -71,7 +73,8 @@ pub async fn after(
         Event,
         "select number, kind, subject_kind, subject_id, at, data, engine_epoch, engine_number from events \
          where number > $1 \
-           and (cardinality($2::text[]) = 0 or kind = any($2)) \
+           and (cardinality($2::text[]) = 0 or exists (select from unnest($2) as wanted \
+             where kind = wanted or (right(wanted, 1) = '.' and starts_with(kind, wanted)))) \
            and (cardinality($3::text[]) = 0 or subject_kind = any($3)) \
            and (cardinality($4::uuid[]) = 0 or subject_id = any($4)) \
          order by number limit $5",
@@ -82,6 +85,16 @@ pub async fn after(
         i64::from(limit),
     );
     Ok(rows.fetch_all(conn).await?)
+}
+
+pub async fn get(conn: &mut PgConnection, number: i64) -> Result<Option<Event>, CatalogError> {
+    let row = sqlx::query_as!(
+        Event,
+        "select number, kind, subject_kind, subject_id, at, data, engine_epoch, engine_number from events \
+         where number = $1",
+        number,
+    );
+    Ok(row.fetch_optional(conn).await?)
 }
 
 /// Number of the last event, 0 where there never was one.
@@ -98,11 +111,10 @@ pub async fn oldest(conn: &mut PgConnection) -> Result<Option<i64>, CatalogError
 
 /// Epoch and number of the last event of the engine that was relayed.
 pub async fn newest_of_engine(conn: &mut PgConnection) -> Result<Option<(i64, i64)>, CatalogError> {
-    let row = sqlx::query!(
-        r#"select engine_epoch as "epoch!", engine_number as "number!" from events
-           where engine_epoch is not null order by engine_epoch desc, engine_number desc limit 1"#
-    );
-    Ok(row.fetch_optional(conn).await?.map(|row| (row.epoch, row.number)))
+    let row = sqlx::query!("select engine_epoch, engine_number from event_counter")
+        .fetch_one(conn)
+        .await?;
+    Ok(row.engine_epoch.zip(row.engine_number))
 }
 
 /// Removes some of the older ones, oldest first. Returns how many, see [`super::PRUNE_BATCH`].

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   queued ⇄ paused     running ⇄ paused     queued, running, paused ──► cancelling ──► cancelled
-//!   queued ──► running ──► succeeded, failed                running ──► queued (interrupted by the process' end)
+//!   queued ──► running ──► succeeded, failed
 //! ```
 //! Invariant: of one kind there is one unfinished job for a subject. The version is raised by changes of state and of
 //! the rate limit, not by progress.
@@ -172,6 +172,12 @@ pub async fn insert_or_unfinished(
 
 pub async fn get(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, CatalogError> {
     let row = jobs!("select", "from jobs where id = $1", id);
+    Ok(row.fetch_optional(conn).await?)
+}
+
+/// As [`get`], and nobody else changes it until the transaction ends.
+pub async fn lock(conn: &mut PgConnection, id: Uuid) -> Result<Option<Job>, CatalogError> {
+    let row = jobs!("select", "from jobs where id = $1 for update", id);
     Ok(row.fetch_optional(conn).await?)
 }
 

@@ -1,6 +1,7 @@
 //! Which event is to be told to which webhook, and how that went.
 //!
-//! Invariant: an event is queued for a webhook once; sending it again is the same delivery.
+//! Invariants: an event is queued for a webhook once; sending it again is the same delivery. A webhook's deliveries are
+//! sent one after the other, in the order of events.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -24,8 +25,8 @@ text_enum! {
 pub struct WebhookDelivery {
     pub id: Uuid,
     pub webhook: Uuid,
-    /// Number; none: a probe.
-    pub event: Option<i64>,
+    /// Number.
+    pub event: i64,
     pub state: DeliveryState,
     pub attempts: i32,
     /// While it is pending.
@@ -95,18 +96,22 @@ macro_rules! deliveries {
 pub async fn queue_events(conn: &mut PgConnection) -> Result<u64, CatalogError> {
     // Numbers are in the order of commits: all up to this one can be seen.
     let newest = super::events::newest(conn).await?;
-    sqlx::query!(
+    let behind = sqlx::query!(
         "select id from webhooks where next_event <= $1 order by id for update",
         newest
     )
     .fetch_all(&mut *conn)
     .await?;
+    if behind.is_empty() {
+        return Ok(0);
+    }
     let queued = sqlx::query!(
         "insert into webhook_deliveries (id, webhook, event) \
          select gen_random_uuid(), webhooks.id, events.number \
          from webhooks join events on events.number >= webhooks.next_event and events.number <= $1 \
          where webhooks.enabled \
-           and (cardinality(kinds) = 0 or events.kind = any(kinds)) \
+           and (cardinality(kinds) = 0 or exists (select from unnest(kinds) as wanted \
+             where events.kind = wanted or (right(wanted, 1) = '.' and starts_with(events.kind, wanted)))) \
            and (cardinality(subjects) = 0 or events.subject_id = any(subjects))",
         newest,
     )
@@ -121,38 +126,24 @@ pub async fn queue_events(conn: &mut PgConnection) -> Result<u64, CatalogError> 
     Ok(queued.rows_affected())
 }
 
-/// Queues one that carries no event.
-pub async fn queue_probe(
+/// Of each webhook that is enabled and not `busy`, the delivery that is next: the one of the oldest pending event; only
+/// those whose time has come, the longest waiting first.
+pub async fn due(
     conn: &mut PgConnection,
-    id: Uuid,
-    webhook: Uuid,
-) -> Result<WebhookDelivery, CatalogError> {
-    let row = deliveries!(
-        "insert into webhook_deliveries (id, webhook) values ($1, $2) returning",
-        "",
-        id,
-        webhook
-    );
-    Ok(row.fetch_one(conn).await?)
-}
-
-/// Those whose time has come, the longest waiting first; of webhooks that are enabled, and probes.
-pub async fn due(conn: &mut PgConnection, limit: u32) -> Result<Vec<WebhookDelivery>, CatalogError> {
+    busy: &[Uuid],
+    limit: u32,
+) -> Result<Vec<WebhookDelivery>, CatalogError> {
     let rows = deliveries!(
         "select",
-        "from webhook_deliveries where state = 'pending' and next_attempt_at <= now() \
-           and (event is null or webhook in (select webhooks.id from webhooks where enabled)) \
-         order by next_attempt_at, id limit $1",
+        "from (select first.* from webhooks cross join lateral \
+           (select * from webhook_deliveries where webhook = webhooks.id and state = 'pending' \
+            order by event limit 1) as first \
+           where enabled and webhooks.id <> all($1)) as first \
+         where next_attempt_at <= now() order by next_attempt_at, id limit $2",
+        busy,
         i64::from(limit)
     );
     Ok(rows.fetch_all(conn).await?)
-}
-
-/// When the next one that is pending is to be tried.
-pub async fn next_attempt_at(conn: &mut PgConnection) -> Result<Option<OffsetDateTime>, CatalogError> {
-    let at =
-        sqlx::query_scalar!("select min(next_attempt_at) from webhook_deliveries where state = 'pending'");
-    Ok(at.fetch_one(conn).await?)
 }
 
 /// Returns whether it was pending.

@@ -11,8 +11,9 @@ use super::page::{After, Listing, Page, Part, SortBy, time_text};
 #[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Webhook {
     pub id: Uuid,
+    pub name: String,
     pub url: String,
-    /// Of events; none named: all.
+    /// Of events, or their beginnings that end in a dot; none named: all.
     pub kinds: Vec<String>,
     /// Ids; none named: all.
     pub subjects: Vec<Uuid>,
@@ -33,7 +34,7 @@ impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Webhook")
             .field("id", &self.id)
-            .field("url", &self.url)
+            .field("name", &self.name)
             .field("enabled", &self.enabled)
             .field("next_event", &self.next_event)
             .finish_non_exhaustive()
@@ -43,6 +44,7 @@ impl std::fmt::Debug for Webhook {
 #[derive(Clone)]
 pub struct NewWebhook<'a> {
     pub id: Uuid,
+    pub name: &'a str,
     pub url: &'a str,
     pub kinds: &'a [String],
     pub subjects: &'a [Uuid],
@@ -53,22 +55,16 @@ pub struct NewWebhook<'a> {
 /// What is to be otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct WebhookEdit<'a> {
+    pub name: Option<&'a str>,
     pub url: Option<&'a str>,
     pub kinds: Option<&'a [String]>,
     pub subjects: Option<&'a [Uuid]>,
     pub enabled: Option<bool>,
 }
 
-/// Which are wanted; `None` is all.
-#[derive(Debug, Clone, Default)]
-pub struct WebhookFilter {
-    pub url: Option<String>,
-    pub enabled: Option<bool>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookSort {
-    Url,
+    Name,
     CreatedAt,
 }
 
@@ -77,14 +73,14 @@ impl SortBy for WebhookSort {
 
     fn sql(self) -> (&'static str, &'static str) {
         match self {
-            Self::Url => ("url", "text"),
+            Self::Name => ("name", "text"),
             Self::CreatedAt => ("created_at", "timestamptz"),
         }
     }
 
     fn place_of(self, row: &Webhook) -> After {
         let value = match self {
-            Self::Url => row.url.clone(),
+            Self::Name => row.name.clone(),
             Self::CreatedAt => time_text(row.created_at),
         };
         After { value, id: row.id }
@@ -95,7 +91,7 @@ macro_rules! webhooks {
     ($before:literal, $after:literal $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             Webhook,
-            $before + " id, url, kinds, subjects, secret, previous_secret, previous_secret_until, enabled, next_event, \
+            $before + " id, name, url, kinds, subjects, secret, previous_secret, previous_secret_until, enabled, next_event, \
              version, created_at, updated_at " + $after
             $(, $argument)*
         )
@@ -103,12 +99,16 @@ macro_rules! webhooks {
 }
 
 /// It is told of what happens from now on.
+///
+/// # Errors
+/// [`CatalogError::Constraint`] `webhooks_name` where another one has the name.
 pub async fn insert(conn: &mut PgConnection, new: &NewWebhook<'_>) -> Result<Webhook, CatalogError> {
     let row = webhooks!(
-        "insert into webhooks (id, url, kinds, subjects, secret, enabled, next_event) \
-         select $1, $2, $3, $4, $5, $6, last + 1 from event_counter returning",
+        "insert into webhooks (id, name, url, kinds, subjects, secret, enabled, next_event) \
+         select $1, $2, $3, $4, $5, $6, $7, last + 1 from event_counter returning",
         "",
         new.id,
+        new.name,
         new.url,
         new.kinds,
         new.subjects,
@@ -136,12 +136,13 @@ pub async fn update(
     edit: &WebhookEdit<'_>,
 ) -> Result<Option<Webhook>, CatalogError> {
     let row = webhooks!(
-        "update webhooks set url = coalesce($2, url), kinds = coalesce($3, kinds), \
-           subjects = coalesce($4, subjects), enabled = coalesce($5, enabled), version = version + 1, \
+        "update webhooks set name = coalesce($2, name), url = coalesce($3, url), kinds = coalesce($4, kinds), \
+           subjects = coalesce($5, subjects), enabled = coalesce($6, enabled), version = version + 1, \
            updated_at = now() \
          where id = $1 returning",
         "",
         id,
+        edit.name,
         edit.url,
         edit.kinds,
         edit.subjects,
@@ -177,14 +178,12 @@ pub async fn delete(conn: &mut PgConnection, id: Uuid) -> Result<bool, CatalogEr
     Ok(deleted.rows_affected() > 0)
 }
 
-pub async fn page(
-    conn: &mut PgConnection,
-    filter: &WebhookFilter,
-    part: &Part<WebhookSort>,
-) -> Result<Page<Webhook>, CatalogError> {
-    Listing::of("webhooks")
-        .with("url", filter.url.as_deref())
-        .with("enabled", filter.enabled)
-        .part(conn, part)
-        .await
+pub async fn page(conn: &mut PgConnection, part: &Part<WebhookSort>) -> Result<Page<Webhook>, CatalogError> {
+    Listing::of("webhooks").part(conn, part).await
+}
+
+/// Those that are told of events.
+pub async fn enabled(conn: &mut PgConnection) -> Result<Vec<Uuid>, CatalogError> {
+    let ids = sqlx::query_scalar!("select id from webhooks where enabled");
+    Ok(ids.fetch_all(conn).await?)
 }

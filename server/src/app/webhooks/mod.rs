@@ -1,0 +1,158 @@
+//! Webhooks: making and editing them, their deliveries, trying one out.
+//!
+//! [`check`] says which may be, [`sign`] and [`send`] are one delivery, and [`crate::background::deliveries`] does them.
+
+pub mod check;
+pub mod edit;
+pub mod send;
+pub mod sign;
+
+use ashlar_openapi::operations::{ListDeliveries, ListWebhooks};
+use ashlar_openapi::webhooks::{Delivery, DeliveryState, Probed, Webhook};
+use ashlar_openapi::{Bytes, Natural, Page, Problem, Timestamp};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::devices::{bytes, natural};
+use super::{Answer, App, cursor, events, no_such, reading};
+use crate::catalog::{Part, webhook_deliveries as deliveries, webhooks};
+
+/// A webhook as the contract has it.
+pub fn view(row: &webhooks::Webhook) -> Option<Webhook> {
+    let former = row
+        .previous_secret_until
+        .filter(|until| *until > OffsetDateTime::now_utc());
+    Some(Webhook {
+        id: row.id,
+        name: row.name.parse().ok()?,
+        url: row.url.clone(),
+        kinds: row.kinds.clone(),
+        enabled: row.enabled,
+        former_secret_until: former.map(Timestamp),
+        last_event: bytes(row.next_event - 1),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    })
+}
+
+/// Names a state of the webhook.
+pub fn tag(row: &webhooks::Webhook) -> String {
+    super::etag(row.version, row.updated_at)
+}
+
+/// A delivery as the contract has it.
+pub fn delivery_view(row: &deliveries::WebhookDelivery) -> Delivery {
+    Delivery {
+        id: row.id,
+        event: bytes(row.event),
+        state: match row.state {
+            deliveries::DeliveryState::Pending => DeliveryState::Pending,
+            deliveries::DeliveryState::Delivered => DeliveryState::Delivered,
+            deliveries::DeliveryState::Failed => DeliveryState::Failed,
+        },
+        attempts: natural(row.attempts),
+        next_attempt_at: row.next_attempt_at.map(Timestamp),
+        last_status: row.last_status.and_then(|status| u16::try_from(status).ok()),
+        last_error: row.last_error.clone(),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.last_attempt_at.unwrap_or(row.created_at)),
+    }
+}
+
+impl App {
+    /// The row of a webhook.
+    ///
+    /// # Errors
+    /// Where there is none, or the catalog is away.
+    pub async fn webhook(&self, id: Uuid) -> Result<webhooks::Webhook, Problem> {
+        let row = reading(&self.catalog, async |connection| {
+            webhooks::get(connection, id).await
+        })
+        .await?;
+        row.ok_or_else(|| no_such("webhook", id))
+    }
+
+    /// One page of webhooks, by name.
+    ///
+    /// # Errors
+    /// Where the cursor is none, or the catalog is away.
+    pub async fn list_webhooks(&self, cursor: Option<&str>, limit: u32) -> Result<Answer, Problem> {
+        let part = Part {
+            sort: webhooks::WebhookSort::Name,
+            descending: false,
+            after: cursor.map(cursor::to_row).transpose()?,
+            limit,
+        };
+        let found = reading(&self.catalog, async |connection| {
+            webhooks::page(connection, &part).await
+        })
+        .await?;
+        Ok(Answer::of::<ListWebhooks>(&Page {
+            items: found.rows.iter().filter_map(view).collect(),
+            next_cursor: found.next.as_ref().map(cursor::of_row),
+        }))
+    }
+
+    /// One page of a webhook's deliveries, the newest first.
+    ///
+    /// # Errors
+    /// As [`Self::list_webhooks`]; also where there is no such webhook.
+    pub async fn list_deliveries(
+        &self,
+        webhook: Uuid,
+        state: Option<DeliveryState>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Answer, Problem> {
+        let state = state.map(|state| match state {
+            DeliveryState::Pending => deliveries::DeliveryState::Pending,
+            DeliveryState::Delivered => deliveries::DeliveryState::Delivered,
+            DeliveryState::Failed => deliveries::DeliveryState::Failed,
+        });
+        let part = Part {
+            sort: deliveries::DeliverySort::CreatedAt,
+            descending: true,
+            after: cursor.map(cursor::to_row).transpose()?,
+            limit,
+        };
+        self.webhook(webhook).await?;
+        let found = reading(&self.catalog, async |connection| {
+            deliveries::page(connection, webhook, state, &part).await
+        })
+        .await?;
+        Ok(Answer::of::<ListDeliveries>(&Page {
+            items: found.rows.iter().map(delivery_view).collect(),
+            next_cursor: found.next.as_ref().map(cursor::of_row),
+        }))
+    }
+
+    /// Sends a test event now. It has no number, is not tried again, and leaves no delivery.
+    ///
+    /// # Errors
+    /// Where there is no such webhook.
+    pub async fn probe_webhook(&self, id: Uuid) -> Result<Probed, Problem> {
+        let row = self.webhook(id).await?;
+        let event = ashlar_openapi::events::Event {
+            number: Bytes(0),
+            kind: events::kinds::PROBE.to_owned(),
+            subject: Some(ashlar_openapi::jobs::Subject {
+                kind: "webhook".into(),
+                id,
+            }),
+            at: Timestamp(OffsetDateTime::now_utc()),
+            data: serde_json::json!({}),
+        };
+        let begun = tokio::time::Instant::now();
+        let sent = send::send(&row, Uuid::new_v4(), &event).await;
+        let took = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX >> 1);
+        Ok(Probed {
+            delivered: sent.is_ok(),
+            status: match &sent {
+                Ok(status) => Some(*status),
+                Err(error) => error.status(),
+            },
+            error: sent.err().map(|error| error.to_string()),
+            took_ms: Natural(took),
+        })
+    }
+}
