@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::api;
 use crate::app::{App, Parts, reconcile};
 use crate::auth::sessions::{KeysError, Sessions};
 use crate::catalog::{Catalog, CatalogError, CatalogState, Keeper, Source};
@@ -30,7 +31,6 @@ use crate::engine::{BeginError, Engine};
 use crate::files::FileError;
 use crate::listen::{Sockets, bind_maintenance};
 use crate::postgres::{Cluster, PostgresError, Running};
-use crate::api;
 
 /// How long the start waits for the catalog before it serves without.
 const CATALOG_PATIENCE: Duration = Duration::from_secs(60);
@@ -64,10 +64,7 @@ pub enum ServeError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error("{address}: {source}")]
-    Listen {
-        address: String,
-        source: std::io::Error,
-    },
+    Listen { address: String, source: std::io::Error },
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     #[error(transparent)]
@@ -117,7 +114,9 @@ async fn bind(settings: &Settings, data_dir: &DataDir) -> Result<Bound, ServeErr
         let address = address.to_owned();
         move |source| ServeError::Listen { address, source }
     };
-    let api = TcpListener::bind(&settings.listen).await.map_err(failed(&settings.listen))?;
+    let api = TcpListener::bind(&settings.listen)
+        .await
+        .map_err(failed(&settings.listen))?;
     let nbd = std::net::TcpListener::bind(&settings.nbd_listen).map_err(failed(&settings.nbd_listen))?;
     let socket = data_dir.path().join(SOCKET);
     let shown = socket.display().to_string();
@@ -229,7 +228,9 @@ impl Appliance {
         let stop = watch::Sender::new(false);
         let keeping = {
             let app = Arc::clone(&app);
-            tokio::spawn(keeper.run(move |catalog, found| reconcile::reconcile(Arc::clone(&app), catalog, found)))
+            tokio::spawn(
+                keeper.run(move |catalog, found| reconcile::reconcile(Arc::clone(&app), catalog, found)),
+            )
         };
         let rolled = watch::Sender::new(false);
         let recovered = rolled.subscribe();
@@ -293,13 +294,21 @@ impl Appliance {
 /// Brings unfinished changes to their end, each time that the catalog is there again, and says when it first has.
 async fn roll_forward(app: Arc<App>, rolled: watch::Sender<bool>) {
     let mut state = app.catalog.state();
-    while state.wait_for(|state| *state == CatalogState::Ready).await.is_ok() {
+    while state
+        .wait_for(|state| *state == CatalogState::Ready)
+        .await
+        .is_ok()
+    {
         if let Err(problem) = app.roll_forward().await {
             tracing::warn!(%problem, "unfinished changes wait");
         } else {
             rolled.send_replace(true);
         }
-        if state.wait_for(|state| *state != CatalogState::Ready).await.is_err() {
+        if state
+            .wait_for(|state| *state != CatalogState::Ready)
+            .await
+            .is_err()
+        {
             return;
         }
     }
