@@ -233,6 +233,8 @@ struct Appliance {
     api: tokio::task::JoinHandle<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     background: Background,
+    /// What a crash had cut off was brought to its end.
+    recovered: watch::Receiver<bool>,
     ready_line: String,
 }
 
@@ -256,7 +258,9 @@ impl Appliance {
                 keeper.run(move |catalog, found| reconcile::reconcile(Arc::clone(&app), catalog, found)),
             )
         };
-        let rolling = tokio::spawn(roll_forward(Arc::clone(&app)));
+        let rolled = watch::Sender::new(false);
+        let recovered = rolled.subscribe();
+        let rolling = tokio::spawn(roll_forward(Arc::clone(&app), rolled));
         let sockets = Sockets::new(api::router(Arc::clone(&app)), stop.subscribe());
         let acceptor = (!settings.plain_http).then(|| TlsAcceptor::from(Arc::clone(&certificate.config)));
         let scheme = if settings.plain_http { "http" } else { "https" };
@@ -277,14 +281,15 @@ impl Appliance {
             stop,
             api,
             tasks: vec![keeping, rolling],
+            recovered,
             ready_line,
         })
     }
 
-    /// Waits for the catalog, for a while, and says that the appliance serves.
+    /// Waits for the catalog and what is unfinished there, for a while, and says that the appliance serves.
     async fn until_ready(&self, asked: &mut Asked) {
-        let mut state = self.app.catalog.state();
-        let ready = state.wait_for(|state| *state == CatalogState::Ready);
+        let mut recovered = self.recovered.clone();
+        let ready = recovered.wait_for(|recovered| *recovered);
         tokio::select! {
             ready = tokio::time::timeout(CATALOG_PATIENCE, ready) => {
                 if !matches!(ready, Ok(Ok(_))) {
@@ -317,8 +322,8 @@ impl Appliance {
     }
 }
 
-/// Brings unfinished changes to their end, each time that the catalog is there again.
-async fn roll_forward(app: Arc<App>) {
+/// Brings unfinished changes to their end, each time that the catalog is there again, and says when it first has.
+async fn roll_forward(app: Arc<App>, rolled: watch::Sender<bool>) {
     let mut state = app.catalog.state();
     while state
         .wait_for(|state| *state == CatalogState::Ready)
@@ -327,6 +332,8 @@ async fn roll_forward(app: Arc<App>) {
     {
         if let Err(problem) = app.roll_forward().await {
             tracing::warn!(%problem, "unfinished changes wait");
+        } else {
+            rolled.send_replace(true);
         }
         if state
             .wait_for(|state| *state != CatalogState::Ready)
