@@ -20,7 +20,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("raid", "types io planted device metadata"),
     ("logical_device", "types io planted device metadata raid"),
     ("map", "types io planted metadata logical_device"),
-    ("volume", "types io planted statistics metadata raid logical_device map"),
+    (
+        "volume",
+        "types io planted statistics metadata raid logical_device map",
+    ),
     ("export", "types io planted nbd statistics volume"),
     ("event", "types raid"),
     (

@@ -119,9 +119,11 @@ impl Routes {
 
     fn finish(self) -> Router<Arc<App>> {
         for described in ashlar_openapi::operations::ALL {
-            if !self.routed.contains(described.id) {
-                tracing::warn!("{} is not routed", described.id);
-            }
+            assert!(
+                self.routed.contains(described.id),
+                "{} is not routed",
+                described.id
+            );
         }
         self.router
     }

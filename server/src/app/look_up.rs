@@ -88,7 +88,7 @@ impl App {
         let on = match (filter.raid_group, filter.device, filter.logical_device) {
             (Some(group), None, None) => On::Group(GroupId(group)),
             (None, Some(device), None) => On::Device(DeviceId(device)),
-            (None, None, Some(number)) => On::LogicalDevice(number),
+            (None, None, Some(number)) => On::LogicalDevice(number.0),
             _ => {
                 return Err(Problem::new(
                     ProblemType::InvalidParameter,

@@ -124,9 +124,16 @@ impl App {
         *self.limit.value.borrow()
     }
 
-    fn set_rate_limit(&self, limit: Option<u64>) -> Result<(), Problem> {
+    /// Has the engine keep to the limit, also after it was opened anew.
+    pub async fn apply_rate_limit(&self) {
+        // Without an appliance there is nothing to be limited.
+        let _ = self.engine.limit_copying(self.rate_limit()).await;
+    }
+
+    async fn set_rate_limit(&self, limit: Option<u64>) -> Result<(), Problem> {
         crate::files::write_json(&self.limit.path, &limit).map_err(|error| devices::file_problem(&error))?;
         self.limit.value.send_replace(limit);
+        self.apply_rate_limit().await;
         Ok(())
     }
 

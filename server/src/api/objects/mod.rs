@@ -5,7 +5,7 @@ pub mod exports;
 pub mod raid_groups;
 pub mod volumes;
 
-use ashlar_openapi::{Page, Problem, ProblemType};
+use ashlar_openapi::{Natural, Page, Problem, ProblemType};
 use uuid::Uuid;
 
 use super::Routes;
@@ -61,6 +61,6 @@ fn wire_presence(presence: Option<ashlar_openapi::devices::Presence>) -> Option<
 }
 
 /// Numbers of the catalog end there.
-fn number(number: Option<u32>) -> Option<i32> {
-    number.map(|number| i32::try_from(number).unwrap_or(i32::MAX))
+fn number(number: Option<Natural>) -> Option<i32> {
+    number.map(|number| i32::try_from(number.0).unwrap_or(i32::MAX))
 }

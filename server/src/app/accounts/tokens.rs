@@ -8,9 +8,9 @@
 //! may do more or lives longer than itself. Scopes that the user's role does not reach are taken and do nothing: the role
 //! is looked at with each request, and may become another.
 
+use ashlar_openapi::access::Scope;
 use ashlar_openapi::accounts::{NewToken, Token as View, TokenMade};
 use ashlar_openapi::operations::{CreateToken, RevokeToken};
-use ashlar_openapi::access::Scope;
 use ashlar_openapi::{Problem, ProblemType, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
