@@ -253,7 +253,7 @@ impl Noun for Devices {
             ..DeviceFilter::default()
         };
         let by_number = number(text).map(|number| DeviceFilter {
-            number: Some(number),
+            number: Some(ashlar_openapi::Natural(number)),
             ..DeviceFilter::default()
         });
         by_number.into_iter().chain([by_name]).collect()

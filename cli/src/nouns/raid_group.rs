@@ -178,7 +178,7 @@ impl Noun for RaidGroups {
             ..RaidGroupFilter::default()
         };
         let by_number = number(text).map(|number| RaidGroupFilter {
-            number: Some(number),
+            number: Some(ashlar_openapi::Natural(number)),
             ..RaidGroupFilter::default()
         });
         by_number.into_iter().chain([by_name]).collect()

@@ -283,7 +283,7 @@ impl On {
         Ok(RangesOfFilter {
             raid_group: find_some::<RaidGroups>(&cx.client, self.raid_group.as_deref()).await?,
             device: find_some::<Devices>(&cx.client, self.device.as_deref()).await?,
-            logical_device: self.logical_device,
+            logical_device: self.logical_device.map(ashlar_openapi::Natural),
         })
     }
 }
@@ -302,7 +302,7 @@ impl Noun for Volumes {
             ..VolumeFilter::default()
         };
         let by_number = number(text).map(|number| VolumeFilter {
-            number: Some(number),
+            number: Some(ashlar_openapi::Natural(number)),
             ..VolumeFilter::default()
         });
         by_number.into_iter().chain([by_name]).collect()
