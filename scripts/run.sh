@@ -17,6 +17,8 @@ if [ -z "$dir" ]; then
   fi
 fi
 
+dir=$(realpath --canonicalize-missing "$dir")
+
 # Reads what the server prints and, when it is ready, adds what can be done now.
 tell() {
   # Ctrl-C is for the server, which then closes the pipe.
