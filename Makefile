@@ -8,9 +8,10 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Seeds of the simulation: for `make test`, and for `make soak`.
 SEEDS ?=
-# Where the appliance of `make run` lies, and where it listens.
-DIR ?= data
-LISTEN ?= 127.0.0.1:10809
+# Where the appliance of `make run` has its data, and where it listens for its API and for hosts.
+DIR ?=
+LISTEN ?= 127.0.0.1:8443
+NBD_LISTEN ?= 127.0.0.1:10809
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
 
@@ -18,15 +19,16 @@ SIMULATION := cargo test --package ashlar-engine --profile sim --features sim --
 
 .PHONY: help
 help: ## Say what there is to make
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: run
-run: toolchain ## Run an appliance in ./data (DIR, LISTEN), made at the first time
-	cargo build --release --package ashlar-engine --bin ashlar-engine
-	scripts/run.sh "$(DIR)" "$(LISTEN)"
+run: toolchain ## Run an appliance in ./data (DIR, LISTEN, NBD_LISTEN), and say what to do with it
+	scripts/deps.sh serve
+	cargo build --release --package ashlar-cli
+	@scripts/run.sh "$(LISTEN)" "$(NBD_LISTEN)" "$(DIR)"
 
 .PHONY: test
-test: deps lint unit simulation ## Pass every test; installs the Debian packages that are missing
+test: deps sqlx-check lint unit simulation ## Pass every test; installs the Debian packages that are missing
 
 .PHONY: unit
 unit: toolchain
@@ -76,11 +78,16 @@ lint: toolchain ## Formatting and lints, warnings denied
 
 .PHONY: deps
 deps: toolchain ## Install the Debian packages that tests and benches need and that are missing
-	scripts/deps.sh
+	scripts/deps.sh test
 
 .PHONY: toolchain
 toolchain:
 	@scripts/toolchain.sh
+
+.PHONY: deb
+deb: toolchain ## Build a Debian package in target/deb
+	cargo build --release --package ashlar-cli
+	scripts/deb.sh
 
 .PHONY: openapi
 openapi: toolchain ## Write openapi/openapi.json from the contract

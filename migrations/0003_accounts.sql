@@ -2,16 +2,12 @@
 
 create table users (
     id uuid primary key,
-    name text not null check (length(name) between 1 and 64 and name = trim(name)),
+    name text not null check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
     -- argon2id, in its own text form.
     password_hash text not null check (password_hash like '$argon2id$%'),
     role text not null check (role in ('admin', 'operator', 'backup', 'viewer')),
     enabled boolean not null,
-    -- Raised with each change that makes earlier access tokens void.
-    credential_generation bigint not null default 1 check (credential_generation > 0),
-    -- In a row.
-    failed_sign_ins integer not null default 0 check (failed_sign_ins >= 0),
-    locked_until timestamptz,
+    last_sign_in_at timestamptz,
     version bigint not null default 1 check (version > 0),
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
@@ -21,7 +17,8 @@ create unique index users_name on users (lower(name));
 create index users_by_name on users (name, id);
 create index users_by_created_at on users (created_at, id);
 
--- Each is used once: using it gives its replacement. All that descend from one sign-in are a family.
+-- Each is used once: using it gives its replacement. All that descend from one sign-in are a family: a session, which is
+-- good while one of them is.
 create table refresh_tokens (
     id uuid primary key,
     user_id uuid not null references users (id) on delete cascade,
@@ -44,7 +41,7 @@ create index refresh_tokens_by_expires_at on refresh_tokens (expires_at);
 create table api_tokens (
     id uuid primary key,
     user_id uuid not null references users (id) on delete cascade,
-    name text not null check (length(name) between 1 and 64),
+    name text not null check (name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
     hash bytea not null check (octet_length(hash) = 32),
     scopes text[] not null check (cardinality(scopes) > 0 and array_position(scopes, null) is null),
     expires_at timestamptz check (expires_at > created_at),
@@ -58,12 +55,22 @@ create unique index api_tokens_name on api_tokens (user_id, name) where revoked_
 create index api_tokens_by_name on api_tokens (name, id);
 create index api_tokens_by_created_at on api_tokens (created_at, id);
 
--- What limits guessing. The name as it was tried: there may be no such user.
+-- What limits guessing from one place.
 create table sign_in_failures (
     id bigint primary key generated always as identity,
+    -- A network, where it is IPv6.
     address inet not null,
-    user_name text not null,
     at timestamptz not null default now()
 );
 create index sign_in_failures_by_address on sign_in_failures (address, at);
 create index sign_in_failures_by_at on sign_in_failures (at);
+
+-- What limits guessing of one name: failures in a row. The name as it was tried, in lower case: there may be no such
+-- user, and nobody can tell.
+create table sign_in_streaks (
+    user_name text primary key,
+    failures integer not null check (failures > 0),
+    locked_until timestamptz,
+    at timestamptz not null default now()
+);
+create index sign_in_streaks_by_at on sign_in_streaks (at);

@@ -26,7 +26,7 @@ create index operations_by_object on operations (object_id, created_at);
 create table idempotency_keys (
     principal text not null check (principal <> ''),
     key text not null check (length(key) between 1 and 255),
-    -- SHA-256 of method, path and body.
+    -- A keyed digest of operation, path, query and body.
     fingerprint bytea not null check (octet_length(fingerprint) = 32),
     operation uuid references operations (id) on delete cascade,
     -- HTTP status; none while there is no answer yet.

@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
 # Installs the Debian packages whose programs are missing, and does nothing where none is: it then needs no network.
+#
+#   scripts/deps.sh serve|test
 set -eu
 
-# program  package
+# purpose program  package
 needed='
-cc                  build-essential
-fio                 fio
-nbdinfo             libnbd-bin
-nbdcopy             libnbd-bin
-nbdfuse             libnbd-bin
-nbdkit              nbdkit
-qemu-img            qemu-utils
-qemu-io             qemu-utils
-qemu-storage-daemon qemu-utils
-mkfs.ext4           e2fsprogs
-e2fsck              e2fsprogs
-fusermount3         fuse3
-mount               mount
-postgres            postgresql
-python3             python3
+serve postgres            postgresql
+test  cc                  build-essential
+test  fio                 fio
+test  nbdinfo             libnbd-bin
+test  nbdcopy             libnbd-bin
+test  nbdfuse             libnbd-bin
+test  nbdkit              nbdkit
+test  qemu-img            qemu-utils
+test  qemu-io             qemu-utils
+test  qemu-storage-daemon qemu-utils
+test  mkfs.ext4           e2fsprogs
+test  e2fsck              e2fsprogs
+test  fusermount3         fuse3
+test  mount               mount
+test  python3             python3
 '
 
 # Programs for administrators are not in everybody's PATH, those of Postgres in nobody's.
@@ -26,8 +28,11 @@ export PATH="$PATH:/usr/sbin:/sbin"
 for folder in /usr/lib/postgresql/*/bin; do
   PATH="$PATH:$folder"
 done
-missing=$(while read -r program package; do
-  [ -z "$program" ] || command -v "$program" >/dev/null || echo "$package"
+missing=$(while read -r purpose program package; do
+  [ -n "$purpose" ] || continue
+  # What serves is needed for tests too.
+  [ "$purpose" = "$1" ] || [ "$1" = test ] || continue
+  command -v "$program" >/dev/null || echo "$package"
 done <<<"$needed" | sort -u)
 [ -n "$missing" ] || exit 0
 

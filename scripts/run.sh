@@ -1,24 +1,54 @@
 #!/usr/bin/env bash
-# Serves the appliance in a folder; makes a small one there first when there is none: a mirror of two sparse files
-# with one volume.
+# Serves the appliance whose data folder is DIR (default ./data), and says what to do with it. Ctrl-C stops it.
+#
+#   scripts/run.sh LISTEN NBD_LISTEN [DIR]
 set -eu
 cd "$(dirname "$0")/.."
 
-dir=$1 listen=$2
-engine=${CARGO_TARGET_DIR:-target}/release/ashlar-engine
-if [ ! -e "$dir/member-0.img" ]; then
-  "$engine" create --dir "$dir" --level 1 --members 2 --member-size 10GiB --volume vol0 --size 8GiB
+listen=$1 nbd_listen=$2 dir=${3:-}
+ashlar=${CARGO_TARGET_DIR:-target}/release/ashlar
+
+# As root, Postgres runs as the user postgres, who gets into no closed home folder.
+if [ -z "$dir" ]; then
+  dir=data
+  if [ "$(id -u)" = 0 ] && ! setpriv --reuid postgres --regid postgres --clear-groups test -x "$PWD"; then
+    dir=/var/lib/ashlar
+    echo "$PWD is closed to the user postgres, as whom the catalog's database runs: the data folder is $dir"
+  fi
 fi
 
-cat <<EOF
-vol0 is a mirror of $dir/member-0.img and $dir/member-1.img. Once the line with "ready" appears, try from another shell:
+dir=$(realpath --canonicalize-missing "$dir")
 
-  nbdinfo nbd://$listen/vol0
-  nbdcopy --progress some.img nbd://$listen/vol0
-  qemu-io -f raw -c 'write -P 0x61 1M 64k' -c 'read -P 0x61 1M 64k' nbd://$listen/vol0
-  sudo nbd-client ${listen%:*} ${listen##*:} /dev/nbd0 -N vol0
+# Reads what the server prints and, when it is ready, adds what can be done now.
+tell() {
+  # Ctrl-C is for the server, which then closes the pipe.
+  trap '' INT
+  while IFS= read -r line; do
+    echo "$line"
+    case $line in
+      "ashlar ready: "*) read -r _ _ api nbd <<<"$line" ;;
+      *) continue ;;
+    esac
+    cat <<EOF
 
-Ctrl-C stops it; what was written stays in $dir.
+  API              $api/api/v1, documentation at $api/docs/
+  hosts attach at  $nbd/NAME-OF-AN-EXPORT
+  user admin       has the password in $dir/admin-password
+  devices, keys and catalog are kept in $dir; Ctrl-C stops the appliance
+
+In another shell, here:
+
+  export ASHLAR_DATA=$dir PATH=\$PWD/${ashlar%/*}:\$PATH
+  ashlar device add $dir/disk0.img --size 1GiB --name disk0
+  ashlar device add $dir/disk1.img --size 1GiB --name disk1
+  ashlar raid-group create --level 1 --name mirror disk0 disk1
+  ashlar volume create vol0 --capacity 512MiB --raid-group mirror
+  ashlar export create vol0
+
+and go on with the tour in README.md.
 
 EOF
-exec "$engine" serve --dir "$dir" --listen "$listen" --socket "$dir/nbd.sock"
+  done
+}
+
+exec "$ashlar" serve --data "$dir" --listen "$listen" --nbd-listen "$nbd_listen" > >(tell)

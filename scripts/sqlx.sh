@@ -1,12 +1,21 @@
 #!/usr/bin/env bash
 # Checks every query of the server against the migrations, on a Postgres made for that, and renews .sqlx. With --check
-# it only says whether .sqlx is as it should be.
+# it only says whether .sqlx is as it should be, and nothing is done where that was seen before.
 #
 # A script and no program of the workspace: where a query is new, nothing that depends on the server compiles yet.
 set -eu
 cd "$(dirname "$0")/.."
 
 mode=${1:-renew}
+seen=${CARGO_TARGET_DIR:-target}/sqlx-checked
+# Of everything that could make a difference.
+now() {
+  find migrations server .sqlx Cargo.lock -type f \( -name '*.rs' -o -name '*.sql' -o -name '*.json' -o -name '*.toml' \
+    -o -name '*.lock' \) -print0 | sort --zero-terminated | xargs -0 sha256sum | sha256sum
+}
+if [ "$mode" = --check ] && [ "$(now)" = "$(cat "$seen" 2>/dev/null)" ]; then
+  exit
+fi
 # The newest version's programs.
 bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort --version-sort | tail -n 1)
 [ -x "$bin/postgres" ] || bin=$(pg_config --bindir)
@@ -61,3 +70,4 @@ else
   rm -rf .sqlx
   mv "$work/queries" .sqlx
 fi
+now >"$seen"

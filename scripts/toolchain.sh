@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Is there a Rust toolchain that is new enough? Where there is none at all, installs one with Debian's rustup; one that
-# is too old is left alone, and what to do about it is said.
+# Is there a Rust toolchain that is new enough? Where there is none at all, installs one with rustup, Debian's where it
+# has one (from 13 on); one that is too old is left alone, and what to do about it is said.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,8 +8,10 @@ needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
 install() {
   echo "there is no Rust toolchain: installing one with rustup" >&2
-  if ! command -v rustup >/dev/null; then
-    scripts/packages.sh rustup || return
+  if ! command -v rustup >/dev/null && ! scripts/packages.sh rustup; then
+    command -v curl >/dev/null || scripts/packages.sh ca-certificates curl || return
+    curl --proto '=https' --tlsv1.2 --silent --show-error --fail https://sh.rustup.rs |
+      sh -s -- -y --quiet --no-modify-path --profile minimal --default-toolchain none || return
   fi
   rustup toolchain install stable --profile minimal --component clippy,rustfmt && rustup default stable
 }

@@ -19,5 +19,6 @@ pub mod raid;
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod statistics;
 pub mod types;
 pub mod volume;

@@ -4,14 +4,17 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use ashlar_engine::appliance::{Appliance, NewGroupRequest, NewVolume, OpenOptions};
+use ashlar_engine::appliance::{
+    Appliance, ApplianceSettings, LogicalDeviceFilter, NewAppliance, NewDevice, NewGroupRequest, NewVolume,
+    On, OpenOptions,
+};
 use ashlar_engine::device::Device;
 use ashlar_engine::io::IoBuf;
 use ashlar_engine::io::target::Target as _;
 use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::map::Layout;
 use ashlar_engine::raid::Level;
-use ashlar_engine::types::{ByteRange, DeviceNumber, EmulationType, GroupNumber, IdSource};
+use ashlar_engine::types::{ApplianceId, ByteRange, EmulationType, GroupId, IdSource, OperationId, VolumeId};
 use ashlar_engine::volume::Volume;
 
 use crate::{Disk, Edit};
@@ -51,28 +54,46 @@ fn devices(disks: &[Arc<Disk>]) -> Vec<Arc<dyn Device>> {
 }
 
 async fn make(disks: &[Arc<Disk>]) {
-    let appliance = Appliance::create(devices(disks), false, IdSource::from_seed(1))
-        .await
-        .expect("blank disks");
-    for (group, level) in [(0, Level::Raid1), (1, Level::Raid0)] {
+    let ids = IdSource::from_seed(1);
+    let operation = || OperationId::random(&ids);
+    let new = NewAppliance {
+        id: ApplianceId::random(&ids),
+        settings: ApplianceSettings {
+            smallest_volume: MIB,
+            ..ApplianceSettings::default()
+        },
+        devices: devices(disks).into_iter().map(NewDevice::new).collect(),
+        registry: Arc::default(),
+    };
+    let made = Appliance::create(operation(), new, ids.clone());
+    let appliance = made.await.expect("blank disks");
+    let members: Vec<_> = (appliance.devices().await.iter())
+        .map(|device| device.record.id)
+        .collect();
+    for (number, level) in [(0, Level::Raid1), (1, Level::Raid0)] {
         let request = NewGroupRequest {
+            id: Some(GroupId::random(&ids)),
+            number: None,
+            name: Some(format!("group{number}")),
             level,
-            members: vec![DeviceNumber(2 * group), DeviceNumber(2 * group + 1)],
+            members: members[2 * number..][..2].to_vec(),
             slice: SliceLength::try_from(MIB).expect("a power of two"),
             unit: 64 << 10,
         };
-        appliance.create_group(&request).await.expect("free disks");
+        let group = appliance.create_group(operation(), &request).await;
         let new = NewVolume {
+            id: Some(VolumeId::random(&ids)),
             number: None,
-            name: format!("vol{group}"),
+            name: format!("vol{number}"),
             emulation: "open".parse::<EmulationType>().expect("known"),
-            capacity: 3 * MIB,
+            capacity: Some(3 * MIB),
             placements: Vec::new(),
-            rest: Some(GroupNumber(group)),
+            rest: Some(group.expect("free disks").id),
             layout: Layout::Aligned,
             exact: false,
         };
-        appliance.create_volume(new).await.expect("free slices");
+        let volume = appliance.create_volume(operation(), &new).await;
+        volume.expect("free slices");
     }
     for volume in appliance.volumes() {
         use_volume(&volume).await;
@@ -101,6 +122,7 @@ pub fn start_after(edits: &[(u8, Edit)], kinds: &[&[u8; 8]]) {
         appliance.group_statuses().await;
         appliance.volume_statuses().await;
         appliance.devices().await;
+        look_up(&appliance).await;
         for volume in appliance.volumes() {
             use_volume(&volume).await;
         }
@@ -108,6 +130,26 @@ pub fn start_after(edits: &[(u8, Edit)], kinds: &[&[u8; 8]]) {
         tokio::time::sleep(Duration::from_secs(11)).await;
         appliance.stop().await;
     });
+}
+
+/// Looks at everything that is told page by page.
+async fn look_up(appliance: &Appliance) {
+    let everything = LogicalDeviceFilter::default();
+    appliance.logical_devices(&everything, 0, 1000).await;
+    for status in appliance.volume_statuses().await {
+        let id = status.record.id;
+        appliance.volume_map(id, 0, u64::MAX, 1000).await;
+        for group in appliance.group_statuses().await {
+            let members = group
+                .record
+                .members
+                .iter()
+                .map(|member| On::Device(member.device));
+            for on in members.chain([On::Group(group.record.id), On::LogicalDevice(0)]) {
+                appliance.ranges_on(id, &on, 0, 1000).await;
+            }
+        }
+    }
 }
 
 /// Reads and writes at both ends of a volume. What comes of it is the volume's matter: it may have lost its disks.

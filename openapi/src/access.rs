@@ -74,7 +74,7 @@ impl Roles {
 macro_rules! scopes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
         /// What a token may be used for.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Scope {
             $($(#[$doc])* #[serde(rename = $text)] $variant,)*
         }
@@ -88,6 +88,8 @@ macro_rules! scopes {
                 }
             }
         }
+
+        crate::values::words!(Scope, Self::ALL.iter().map(|scope| scope.as_str()), "What a token may be used for.");
     };
 }
 

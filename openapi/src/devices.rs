@@ -224,8 +224,8 @@ pub struct Identify {
 #[serde(deny_unknown_fields)]
 pub struct DeviceFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(nullable = false, minimum = 0, maximum = 2147483647)]
-    pub number: Option<u32>,
+    #[param(nullable = false, inline)]
+    pub number: Option<Natural>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false)]
     pub name: Option<String>,

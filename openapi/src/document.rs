@@ -386,6 +386,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_words_of_the_document_are_those_that_are_said() {
+        let document = serde_json::to_value(document()).unwrap();
+        let words = |name: &str| document["components"]["schemas"][name]["enum"].clone();
+        assert_eq!(
+            words("ProblemType"),
+            serde_json::to_value(crate::ProblemType::ALL).unwrap()
+        );
+        assert_eq!(
+            words("Scope"),
+            serde_json::to_value(crate::access::Scope::ALL).unwrap()
+        );
+    }
+
     fn references(value: &serde_json::Value, found: &mut Vec<String>) {
         match value {
             serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| match value.as_str() {

@@ -12,7 +12,7 @@ pub const PREFIX: &str = "urn:ashlar:problem:";
 macro_rules! problems {
     ($($variant:ident = $status:literal $slug:literal: $title:literal,)*) => {
         /// What kind of problem it is: stable, one of a closed list.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum ProblemType {
             $(#[serde(rename = $slug)] $variant,)*
         }
@@ -41,6 +41,8 @@ macro_rules! problems {
                 }
             }
         }
+
+        crate::values::words!(ProblemType, Self::ALL.iter().map(|kind| kind.uri()), "What kind of problem it is: stable, one of a closed list.");
     };
 }
 
@@ -76,7 +78,6 @@ problems! {
     PreconditionRequired = 428 "urn:ashlar:problem:precondition-required": "An edit needs If-Match",
     Stale = 412 "urn:ashlar:problem:stale": "The object was changed since it was read",
     IdempotencyKeyReused = 422 "urn:ashlar:problem:idempotency-key-reused": "The key was used for another request",
-    RequestRunning = 409 "urn:ashlar:problem:request-running": "The first request with this key still runs",
     // The appliance.
     CatalogUnavailable = 503 "urn:ashlar:problem:catalog-unavailable": "The catalog is away; hosts are served all the same",
     ApplianceBlank = 409 "urn:ashlar:problem:appliance-blank": "The appliance has no device yet",

@@ -146,8 +146,8 @@ pub struct Replace {
 #[serde(deny_unknown_fields)]
 pub struct RaidGroupFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(nullable = false, minimum = 0, maximum = 2147483647)]
-    pub number: Option<u32>,
+    #[param(nullable = false, inline)]
+    pub number: Option<Natural>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false)]
     pub name: Option<String>,

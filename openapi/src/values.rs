@@ -76,6 +76,31 @@ fn integer_schema(format: KnownFormat, most: u64, what: &str) -> RefOr<Schema> {
         .into()
 }
 
+/// The schema of a closed list of words, of which each variant is one. The derived schema does not see names that a
+/// macro gives to variants.
+macro_rules! words {
+    ($name:ident, $words:expr, $what:literal) => {
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::schema::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::SchemaType::Type(
+                        utoipa::openapi::schema::Type::String,
+                    ))
+                    .description(Some($what))
+                    .enum_values(Some($words))
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+        }
+    };
+}
+pub(crate) use words;
+
 /// A count of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Bytes(pub u64);

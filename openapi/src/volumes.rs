@@ -173,8 +173,8 @@ pub struct MapPlace {
 #[serde(deny_unknown_fields)]
 pub struct VolumeFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(nullable = false, minimum = 0, maximum = 2147483647)]
-    pub number: Option<u32>,
+    #[param(nullable = false, inline)]
+    pub number: Option<Natural>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false)]
     pub name: Option<String>,
@@ -209,8 +209,8 @@ pub struct RangesOfFilter {
     pub device: Option<Uuid>,
     /// Ranges on this logical device, by number.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(nullable = false, minimum = 0, maximum = 2147483647)]
-    pub logical_device: Option<u32>,
+    #[param(nullable = false, inline)]
+    pub logical_device: Option<Natural>,
 }
 
 content!(

@@ -47,6 +47,7 @@ pub enum CertificateError {
 
 /// A certificate with what its clients need to know of it.
 pub struct Certificate {
+    /// For the API.
     pub config: Arc<ServerConfig>,
     /// SHA-256 of the certificate, in hexadecimal.
     pub fingerprint: String,
@@ -88,6 +89,22 @@ pub fn load(origin: &Origin) -> Result<Certificate, CertificateError> {
         pem: chain,
         key: secret,
     })
+}
+
+/// What hosts are shown that ask for TLS. With an authority every host has to show a certificate that it issued.
+///
+/// # Errors
+/// Where the authority cannot be read or used.
+pub fn for_hosts(
+    certificate: &Certificate,
+    authority: Option<&Path>,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let authority = authority.map(read).transpose()?;
+    Ok(tls::server_config(
+        &certificate.pem,
+        &certificate.key,
+        authority.as_deref(),
+    )?)
 }
 
 fn with_alpn(config: &ServerConfig) -> Arc<ServerConfig> {

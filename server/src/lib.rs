@@ -16,4 +16,5 @@ pub mod files;
 pub mod listen;
 pub mod log_ring;
 pub mod postgres;
+pub mod serve;
 pub mod steps;

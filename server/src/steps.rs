@@ -12,7 +12,7 @@ pub fn step(name: &str) {
     static MADE: AtomicU64 = AtomicU64::new(0);
     let made = MADE.fetch_add(1, Ordering::Relaxed) + 1;
     if *LAST == Some(made) {
-        eprintln!("killed at step {made}: {name}");
+        tracing::error!(made, name, "killed at this step");
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }

@@ -14,6 +14,12 @@ pub fn engine() -> Command {
     Command::new(PATH.get_or_init(|| named("ASHLAR_ENGINE").unwrap_or_else(|| built("ashlar-engine"))))
 }
 
+/// The appliance's program; another one where `ASHLAR_PROGRAM` names it.
+pub fn ashlar() -> Command {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    Command::new(PATH.get_or_init(|| named("ASHLAR_PROGRAM").unwrap_or_else(|| built("ashlar"))))
+}
+
 /// The test server that drops what was not flushed when it is killed; `ASHLAR_FORGETFUL_NBD` names another.
 pub fn forgetful_nbd() -> Command {
     static PATH: OnceLock<PathBuf> = OnceLock::new();

@@ -12,24 +12,28 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("types", ""),
     ("io", "types"),
     ("planted", ""),
+    ("statistics", ""),
     ("nbd", "types io"),
-    ("device", "types io planted nbd"),
+    ("device", "types io planted nbd statistics"),
     ("runtime", "types io device"),
     ("metadata", "types io planted device"),
     ("raid", "types io planted device metadata"),
     ("logical_device", "types io planted device metadata raid"),
     ("map", "types io planted metadata logical_device"),
-    ("volume", "types io planted metadata raid logical_device map"),
-    ("export", "types io planted nbd volume"),
+    (
+        "volume",
+        "types io planted statistics metadata raid logical_device map",
+    ),
+    ("export", "types io planted nbd statistics volume"),
     ("event", "types raid"),
     (
         "appliance",
-        "types io planted nbd device runtime metadata raid logical_device map volume export event",
+        "types io planted nbd statistics device runtime metadata raid logical_device map volume export event",
     ),
     // The simulation stands outside and looks at everything.
     (
         "sim",
-        "types io planted nbd device runtime metadata raid logical_device map volume export event appliance",
+        "types io planted nbd statistics device runtime metadata raid logical_device map volume export event appliance",
     ),
 ];
 

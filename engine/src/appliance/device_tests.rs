@@ -275,3 +275,28 @@ fn a_device_that_cannot_be_added_says_why_and_stays_what_it_is() {
         assert_eq!(appliance.devices().await.len(), 3);
     });
 }
+
+#[test]
+fn a_new_group_gets_no_numbers_of_logical_devices_of_a_group_that_waits() {
+    run(async {
+        let bench = Bench::new(4);
+        let appliance = bench.create(Level::Raid1, 2).await;
+        let plain = |member| NewGroupRequest {
+            id: None,
+            members: vec![device_id(member)],
+            ..group(Level::Raid0, 0)
+        };
+        appliance.create_group(bench.op(), &plain(2)).await.unwrap();
+        drop(appliance);
+        let appliance = bench.open(&[0, 1, 3]).await;
+        assert!(appliance.group(GroupNumber(1)).is_none());
+        appliance.create_group(bench.op(), &plain(3)).await.unwrap();
+        drop(appliance);
+        let appliance = bench.open(&[0, 1, 2, 3]).await;
+        assert!((0..3).all(|number| appliance.group(GroupNumber(number)).is_some()));
+        let everything = LogicalDeviceFilter::default();
+        let runs = appliance.logical_devices(&everything, 0, usize::MAX).await;
+        let ends = runs.iter().map(|run| run.first + run.count);
+        assert!(ends.zip(&runs[1..]).all(|(end, next)| end == next.first));
+    });
+}

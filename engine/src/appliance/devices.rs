@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Appliance;
 use super::error::VerbError;
 use super::journal::{self, Along, Present};
 use super::names::check_new;
 use super::operation::{DeviceMade, answered};
 use super::records::{DeviceRecord, Record, Truth};
-use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, DeviceLayout, MIN_CAPACITY, Superblock, SuperblockError};
 use crate::device::{Device, DeviceHandle, signature};
 use crate::metadata::{HolderCopy, Store, elect};
@@ -92,7 +92,7 @@ pub(super) fn check_new_devices(devices: &[NewDevice]) -> Result<(), VerbError> 
             return Err(VerbError::IdTaken(id.0));
         }
         if let Some(name) = &device.name {
-            check_new(name, names.iter().copied())?;
+            check_new(name, names.contains(&name))?;
             names.push(name);
         }
     }
@@ -297,7 +297,7 @@ impl Appliance {
     /// A device's number, and the group that it is in.
     async fn known_device(&self, id: DeviceId) -> Result<(DeviceNumber, Option<GroupNumber>), VerbError> {
         let looked = self.ledger.store.read(|truth| {
-            let number = truth.device(id)?.number;
+            let number = truth.devices.find(id)?.number;
             Some((number, truth.group_of(id).map(|group| group.number)))
         });
         looked.await.ok_or(VerbError::NoSuchDevice(id))
@@ -355,15 +355,17 @@ impl Appliance {
         handle: &Arc<DeviceHandle>,
         superblock: &Superblock,
     ) -> Result<(), VerbError> {
-        let group = self.groups.borrow().values().find_map(|slot| match slot {
-            GroupSlot::Serving { group, .. } if group.record().member(handle.id()).is_some() => {
-                Some(Arc::clone(group))
-            }
-            _ => None,
-        });
-        let Some(group) = group else { return Ok(()) };
+        let known = self
+            .ledger
+            .store
+            .read(|truth| truth.group_of(handle.id()).map(|group| group.number));
+        let Some(group) = known.await.and_then(|number| self.group(number)) else {
+            return Ok(());
+        };
         let record = group.record();
-        let member = record.member(handle.id()).expect("found above");
+        let Some(member) = record.member(handle.id()) else {
+            return Ok(());
+        };
         let blank = record.members[member].status == MemberStatus::Blank;
         if !blank && !descends(&record, superblock) {
             tracing::warn!(device = %superblock.number, "the device's past differs from its group's: it is not taken in");
@@ -377,11 +379,11 @@ impl Appliance {
 /// Number and identity of a device to be added.
 fn place_device(truth: &Truth, new: &NewDevice, ids: &IdSource) -> Result<DeviceMade, VerbError> {
     let id = new.id.unwrap_or_else(|| DeviceId::random(ids));
-    if truth.device(id).is_some() {
+    if truth.devices.find(id).is_some() {
         return Err(VerbError::IdTaken(id.0));
     }
     if let Some(name) = &new.name {
-        check_new(name, truth.device_names.values())?;
+        check_new(name, truth.device_names.owner(name).is_some())?;
     }
     let taken = truth.devices.keys().map(|number| number.0);
     let number = free_number(new.number.map(|number| number.0), taken)?;

@@ -72,10 +72,11 @@ impl ExportChange {
 
 /// Whether an export may be so, beside all others.
 fn check(truth: &Truth, record: &ExportRecord) -> Result<(), VerbError> {
-    let others = truth.exports.values().filter(|other| other.id != record.id);
-    check_new(&record.name, others.map(|other| &other.name))?;
+    let called = truth.exports.named(&record.name);
+    check_new(&record.name, called.is_some_and(|other| other.id != record.id))?;
     truth
-        .volume(record.volume)
+        .volumes
+        .find(record.volume)
         .ok_or(VerbError::NoSuchVolume(record.volume))?;
     client_ranges(record)?;
     Ok(())
@@ -107,16 +108,16 @@ impl Appliance {
                 enabled: new.enabled,
             };
             let checked = self.ledger.store.read(|truth| {
-                if truth.exports.contains_key(&id) {
+                if truth.exports.contains(id) {
                     return Err(VerbError::IdTaken(id.0));
                 }
                 check(truth, &record)
             });
             checked.await?;
             let made = ExportMade { id };
-            let records = vec![Record::Export(record), answered(operation, &made)];
+            let records = vec![Record::Export(record.clone()), answered(operation, &made)];
             self.ledger.store.commit(records).await?;
-            self.offer_exports().await;
+            self.offer(&record);
             Ok(made)
         })
         .await
@@ -133,12 +134,11 @@ impl Appliance {
             let old = self.export_record(id).await?;
             let record = change.apply(&old);
             self.ledger.store.read(|truth| check(truth, &record)).await?;
-            let is_other = record != old;
-            let records = vec![Record::Export(record), answered(operation, &())];
+            let records = vec![Record::Export(record.clone()), answered(operation, &())];
             self.ledger.store.commit(records).await?;
-            if is_other {
+            if record != old {
                 self.registry.remove(&old.name).await;
-                self.offer_exports().await;
+                self.offer(&record);
             }
             Ok(())
         })
@@ -152,13 +152,14 @@ impl Appliance {
             let records = vec![Record::RemoveExport(id), answered(operation, &())];
             self.ledger.store.commit(records).await?;
             self.registry.remove(&old.name).await;
+            self.export_counters.borrow_mut().remove(&id);
             Ok(())
         })
         .await
     }
 
     async fn export_record(&self, id: ExportId) -> Result<ExportRecord, VerbError> {
-        let known = self.ledger.store.read(|truth| truth.exports.get(&id).cloned());
+        let known = self.ledger.store.read(|truth| truth.exports.get(id).cloned());
         known.await.ok_or(VerbError::NoSuchExport(id))
     }
 
@@ -207,25 +208,25 @@ impl Appliance {
         Ok(self.ledger.store.commit(records).await?)
     }
 
-    /// Offers every enabled export that can be offered and is not yet.
+    /// Offers every export that can be offered.
     pub(super) async fn offer_exports(&self) {
-        let enabled = self.ledger.store.read(|truth| {
-            let records = truth.exports.values().filter(|export| export.enabled);
-            records.cloned().collect::<Vec<_>>()
-        });
-        let mut enabled = enabled.await;
-        enabled.retain(|record| self.registry.attached(&record.name).is_none());
-        for record in enabled {
-            let Some(volume) = self.volume_of(record.volume) else {
-                continue;
-            };
-            if let Err(error) = self.offer(&record, volume) {
-                tracing::error!(export = record.name, %error, "stored export cannot be offered");
-            }
+        let all = |truth: &Truth| truth.exports.values().cloned().collect::<Vec<_>>();
+        for record in self.ledger.store.read(all).await {
+            self.offer(&record);
         }
     }
 
-    fn offer(&self, record: &ExportRecord, volume: Arc<Volume>) -> Result<(), VerbError> {
+    /// Offers an export that is not, where it is enabled and its volume serves.
+    fn offer(&self, record: &ExportRecord) {
+        let volume = self.volume_of(record.volume).filter(|_| record.enabled);
+        if let Some(volume) = volume
+            && let Err(error) = self.try_offer(record, volume)
+        {
+            tracing::error!(export = record.name, %error, "stored export cannot be offered");
+        }
+    }
+
+    fn try_offer(&self, record: &ExportRecord, volume: Arc<Volume>) -> Result<(), VerbError> {
         let export = Export {
             name: record.name.clone(),
             target: volume,
@@ -236,6 +237,7 @@ impl Appliance {
             },
             exclusive: record.exclusive,
             polling: record.polling,
+            counters: self.export_counters(record.id),
         };
         Ok(self.registry.add(export)?)
     }

@@ -190,11 +190,11 @@ impl Appliance {
             .collect();
         let id = request.id.unwrap_or_else(|| GroupId::random(&self.ids));
         let number = self.ledger.store.read(|truth| {
-            if truth.group(id).is_some() {
+            if truth.groups.find(id).is_some() {
                 return Err(VerbError::IdTaken(id.0));
             }
             if let Some(name) = &request.name {
-                check_new(name, truth.group_names.values())?;
+                check_new(name, truth.group_names.owner(name).is_some())?;
             }
             let taken = truth.groups.keys().map(|number| number.0);
             free_number(request.number.map(|number| number.0), taken)
@@ -277,6 +277,7 @@ impl Appliance {
             .borrow_mut()
             .allocators
             .insert(group.number(), Allocator::new(slice, slices));
+        group.share_copy_limit(Arc::clone(&self.copy_limit));
         let tending = Tending::of(&group);
         self.groups
             .borrow_mut()
@@ -286,7 +287,7 @@ impl Appliance {
     /// A device that is there and in no group.
     pub(super) async fn free_device(&self, id: DeviceId) -> Result<ChosenMember, VerbError> {
         let looked = self.ledger.store.read(|truth| {
-            let record = truth.device(id).cloned()?;
+            let record = truth.devices.find(id).cloned()?;
             Some((record, truth.group_of(id).map(|group| group.number)))
         });
         let (record, user) = looked.await.ok_or(VerbError::NoSuchDevice(id))?;
@@ -347,7 +348,7 @@ impl Appliance {
         let known = self
             .ledger
             .store
-            .read(|truth| truth.group(id).map(|group| group.number));
+            .read(|truth| truth.groups.find(id).map(|group| group.number));
         known.await.ok_or(VerbError::NoSuchGroup(id))
     }
 
@@ -361,7 +362,11 @@ impl Appliance {
 
 fn users_of_group(truth: &Truth, number: GroupNumber) -> usize {
     let uses = |runs: &[crate::map::Run]| runs.iter().any(|run| run.group == number);
-    truth.volumes.values().filter(|volume| uses(&volume.runs)).count()
+    truth
+        .volumes
+        .values()
+        .filter(|volume| uses(volume.runs.as_slice()))
+        .count()
 }
 
 /// The group space of slices, as one range.

@@ -13,15 +13,20 @@ mod error;
 mod exports;
 mod groups;
 mod journal;
+mod look_up;
 mod members;
 mod names;
 mod open;
 mod operation;
+mod owned_slices;
 mod preview;
 pub mod records;
 mod settings;
 mod start;
+mod statistics;
 mod status;
+mod stored_runs;
+mod tables;
 mod tend;
 mod volumes;
 mod watch;
@@ -34,10 +39,12 @@ use std::sync::Arc;
 use crate::event::Events;
 use crate::export::Registry;
 use crate::logical_device::{Allocators, Numbering};
-use crate::raid::Group;
-use crate::types::{ApplianceId, DeviceId, GroupId, GroupNumber, IdSource, VolumeNumber};
+use crate::raid::{CopyLimit, Group};
+use crate::statistics::Counters;
+use crate::types::{ApplianceId, DeviceId, ExportId, GroupId, GroupNumber, IdSource, VolumeId, VolumeNumber};
 use crate::volume::Volume;
 use journal::Ledger;
+use tables::{Row, Table};
 use tend::Tending;
 use watch::Watch;
 
@@ -45,12 +52,14 @@ pub use devices::{Examined, NewDevice, examine};
 pub use error::VerbError;
 pub use exports::{ExportChange, ExportStatus, NewExport};
 pub use groups::{NewGroupRequest, Waste};
+pub use look_up::{LogicalDeviceFilter, LogicalDeviceRun, LogicalDeviceState, MapPlace, MapStretch, On};
 pub use open::{NewAppliance, OpenError, OpenOptions};
 pub use operation::{Answer, DeviceMade, ExportMade, GroupMade, VolumeMade};
 pub use preview::GroupPreview;
 pub use records::{ApplianceSettings, DeviceRecord, ExportRecord, VolumeRecord};
 pub use settings::SettingsChange;
 pub use start::WaitingGroup;
+pub use statistics::Statistics;
 pub use status::{DeviceMember, DeviceState, GroupStatus, VolumeStatus};
 pub use volumes::{NewPlacements, NewVolume};
 
@@ -68,7 +77,20 @@ enum GroupSlot {
 }
 
 type Groups = Rc<RefCell<BTreeMap<GroupNumber, GroupSlot>>>;
-type Volumes = Rc<RefCell<BTreeMap<VolumeNumber, Arc<Volume>>>>;
+type Volumes = Rc<RefCell<Table<Arc<Volume>>>>;
+
+impl Row for Arc<Volume> {
+    type Key = VolumeNumber;
+    type Other = VolumeId;
+
+    fn key(&self) -> VolumeNumber {
+        self.number()
+    }
+
+    fn other(&self) -> VolumeId {
+        self.id()
+    }
+}
 
 /// What the verbs work on.
 #[derive(Default)]
@@ -85,7 +107,11 @@ pub struct Appliance {
     groups: Groups,
     volumes: Volumes,
     registry: Arc<Registry<Volume>>,
+    /// An export keeps its own when it is changed and offered anew.
+    export_counters: RefCell<BTreeMap<ExportId, Arc<Counters>>>,
     watch: Rc<Watch>,
+    /// Of all groups together.
+    copy_limit: Arc<CopyLimit>,
     working: RefCell<Working>,
     /// Held by the verb that runs.
     turn: tokio::sync::Mutex<()>,
@@ -121,7 +147,7 @@ impl Appliance {
 
     /// A serving volume.
     pub fn volume(&self, number: VolumeNumber) -> Option<Arc<Volume>> {
-        self.volumes.borrow().get(&number).cloned()
+        self.volumes.borrow().get(number).cloned()
     }
 
     /// Every serving volume, by number.

@@ -17,13 +17,10 @@ pub(super) fn check_name(name: &str) -> Result<(), VerbError> {
     }
 }
 
-/// Whether a thing may have this name, where `others` are those of its kind.
-pub(super) fn check_new<'a>(
-    name: &str,
-    mut others: impl Iterator<Item = &'a String>,
-) -> Result<(), VerbError> {
+/// Whether a thing may have this name; `is_taken`: another of its kind has it.
+pub(super) fn check_new(name: &str, is_taken: bool) -> Result<(), VerbError> {
     check_name(name)?;
-    if others.any(|other| other == name) {
+    if is_taken {
         return Err(VerbError::NameTaken(name.to_owned()));
     }
     Ok(())
@@ -39,9 +36,11 @@ impl Appliance {
     ) -> Result<(), VerbError> {
         self.once(operation, async || {
             let checked = self.ledger.store.read(|truth| {
-                truth.device(id).ok_or(VerbError::NoSuchDevice(id))?;
-                let others = truth.device_names.iter().filter(|(other, _)| **other != id);
-                name.map_or(Ok(()), |name| check_new(name, others.map(|(_, name)| name)))
+                truth.devices.find(id).ok_or(VerbError::NoSuchDevice(id))?;
+                let owner = |name| truth.device_names.owner(name);
+                name.map_or(Ok(()), |name| {
+                    check_new(name, owner(name).is_some_and(|it| it != id))
+                })
             });
             checked.await?;
             let name = name.map(str::to_owned);
@@ -61,9 +60,11 @@ impl Appliance {
     ) -> Result<(), VerbError> {
         self.once(operation, async || {
             let checked = self.ledger.store.read(|truth| {
-                truth.group(id).ok_or(VerbError::NoSuchGroup(id))?;
-                let others = truth.group_names.iter().filter(|(other, _)| **other != id);
-                name.map_or(Ok(()), |name| check_new(name, others.map(|(_, name)| name)))
+                truth.groups.find(id).ok_or(VerbError::NoSuchGroup(id))?;
+                let owner = |name| truth.group_names.owner(name);
+                name.map_or(Ok(()), |name| {
+                    check_new(name, owner(name).is_some_and(|it| it != id))
+                })
             });
             checked.await?;
             let name = name.map(str::to_owned);
@@ -83,10 +84,9 @@ impl Appliance {
     ) -> Result<(), VerbError> {
         self.once(operation, async || {
             let checked = self.ledger.store.read(|truth| {
-                let known = truth.volume(id).ok_or(VerbError::NoSuchVolume(id))?;
-                let volumes = truth.volumes.values().map(|volume| &volume.record);
-                let others = volumes.filter(|other| other.id != id);
-                check_new(name, others.map(|other| &other.name))?;
+                let known = truth.volumes.find(id).ok_or(VerbError::NoSuchVolume(id))?;
+                let called = truth.volumes.named(name);
+                check_new(name, called.is_some_and(|other| other.record.id != id))?;
                 let mut record = known.record.clone();
                 record.name = name.to_owned();
                 Ok::<_, VerbError>(record)

@@ -153,6 +153,8 @@ impl Appliance {
             groups,
             volumes,
             registry,
+            export_counters: RefCell::default(),
+            copy_limit: Arc::default(),
             working: RefCell::default(),
             turn: tokio::sync::Mutex::new(()),
         }
@@ -226,7 +228,10 @@ impl Appliance {
         for ((number, id), start) in starts {
             match start {
                 Start::Now(record) => self.start_group(*record).await?,
-                Start::Wait(waiting) => self.hold_back(number, id, waiting),
+                Start::Wait(waiting) => {
+                    self.hold_back(number, id, waiting);
+                    self.reserve_numbers(number).await;
+                }
             }
         }
         self.start_volumes().await;
@@ -249,6 +254,24 @@ impl Appliance {
         self.groups
             .borrow_mut()
             .insert(number, GroupSlot::Waiting { id, waiting });
+    }
+
+    /// The logical devices of a group that waits keep their numbers: a new group must not get them.
+    async fn reserve_numbers(&self, number: GroupNumber) {
+        let looked = self.ledger.store.read(|truth| {
+            let group = truth
+                .groups
+                .get(number)
+                .filter(|group| group.is_sound(|_| None))?;
+            let slices = u32::try_from(group.slices()).ok()?;
+            Some((group.first_logical_device, slices))
+        });
+        if let Some((first, slices)) = looked.await {
+            let restored = self.working.borrow_mut().numbering.restore(number, first, slices);
+            if let Err(error) = restored {
+                tracing::error!(group = %number, %error, "stored numbers of logical devices contradict each other");
+            }
+        }
     }
 
     async fn start_group(&self, record: GroupRecord) -> Result<(), OpenError> {
@@ -298,7 +321,11 @@ impl Appliance {
 
     /// Clears what removed volumes left behind, then brings allocators and volumes back.
     async fn start_volumes(&self) {
-        for owned in self.ledger.store.read(|truth| truth.clearing.clone()).await {
+        let to_clear = self
+            .ledger
+            .store
+            .read(|truth| truth.to_clear().collect::<Vec<_>>());
+        for owned in to_clear.await {
             if let Err(error) = self.clear_slices(owned).await {
                 tracing::warn!(group = %owned.group, %error, "freed space could not be cleared and is not used");
             }
@@ -309,7 +336,7 @@ impl Appliance {
             .read(|truth| {
                 restore_allocators(&mut self.working.borrow_mut(), truth);
                 for VolumeTruth { record, runs, .. } in truth.volumes.values() {
-                    match VolumeMap::new(runs.clone()) {
+                    match VolumeMap::new(runs.as_slice().to_vec()) {
                         Ok(map) => self.serve_volume(record, map),
                         Err(error) => {
                             tracing::error!(volume = %record.number, %error, "stored map contradicts itself");

@@ -114,6 +114,11 @@ impl Answers {
         found.map(|(_, answer)| answer)
     }
 
+    /// The one that was done last.
+    pub(super) fn newest(&self) -> Option<OperationId> {
+        self.0.back().map(|(operation, _)| *operation)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &(OperationId, Answer)> {
         self.0.iter()
     }
@@ -133,6 +138,11 @@ impl Appliance {
             .store
             .read(|truth| truth.answers.get(operation).cloned());
         known.await
+    }
+
+    /// The operation that was done last.
+    pub async fn newest_operation(&self) -> Option<OperationId> {
+        self.ledger.store.read(|truth| truth.answers.newest()).await
     }
 
     /// Runs a verb when no other one runs: once, for an operation that is known gets its first answer. The verb itself

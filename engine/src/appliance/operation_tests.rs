@@ -185,10 +185,11 @@ fn a_snapshot_brings_back_names_settings_epoch_and_answers() {
                 let mut copy = Truth::default();
                 truth.snapshot().for_each(|record| copy.apply(record));
                 assert!(copy.snapshot().eq(truth.snapshot()));
+                assert!(truth.invariant() && copy.invariant());
                 assert_eq!(copy.answers, truth.answers);
                 assert_eq!((copy.settings.number, copy.epoch), (7, 1));
-                assert_eq!(copy.device_names[&device_id(2)], "spare");
-                assert_eq!(copy.group_names[&GROUP], "mirror");
+                assert_eq!(copy.device_names.get(device_id(2)).unwrap(), "spare");
+                assert_eq!(copy.group_names.get(GROUP).unwrap(), "mirror");
             })
             .await;
     });

@@ -1,13 +1,17 @@
 //! What the metadata keeps of an appliance: the durable truth that serving data needs (R7, R8).
 //!
-//! Invariant: tables grow with fragmentation and with the number of objects, never with capacity: runs of slices, runs
-//! of a map. The order of the variants of [`Record`] is part of the format: new ones are added at the end.
+//! Invariants: tables grow with fragmentation and with the number of objects, never with capacity: runs of slices, runs
+//! of a map. What indexes them changes with them, in [`Truth::apply`] alone ([`Truth::invariant`]). The order of the
+//! variants of [`Record`] is part of the format: new ones are added at the end.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::operation::{Answer, Answers};
+use super::owned_slices::{OwnedSlices, Owner};
+use super::stored_runs::StoredRuns;
+use super::tables::{Names, Row, Table};
 use crate::export::Polling;
 use crate::export::access::Protection;
 use crate::logical_device::Slices;
@@ -18,6 +22,7 @@ use crate::types::{
     ApplianceId, DeviceId, DeviceNumber, EmulationType, ExportId, GroupId, GroupNumber, OperationId,
     VolumeId, VolumeNumber,
 };
+use uuid::Uuid;
 
 /// Runs in one record: bounds a record's size.
 const RUNS_PER_RECORD: usize = 1024;
@@ -80,7 +85,7 @@ impl Default for ApplianceSettings {
 }
 
 /// Slices of one group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GroupSlices {
     pub group: GroupNumber,
     pub slices: Slices,
@@ -138,65 +143,191 @@ pub enum Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeTruth {
     pub record: VolumeRecord,
-    pub runs: Vec<Run>,
+    pub runs: StoredRuns,
     pub slices: Vec<GroupSlices>,
+}
+
+impl Row for DeviceRecord {
+    type Key = DeviceNumber;
+    type Other = DeviceId;
+
+    fn key(&self) -> DeviceNumber {
+        self.number
+    }
+
+    fn other(&self) -> DeviceId {
+        self.id
+    }
+}
+
+impl Row for GroupRecord {
+    type Key = GroupNumber;
+    type Other = GroupId;
+
+    fn key(&self) -> GroupNumber {
+        self.number
+    }
+
+    fn other(&self) -> GroupId {
+        self.id
+    }
+}
+
+impl Row for VolumeTruth {
+    type Key = VolumeNumber;
+    type Other = VolumeId;
+
+    fn key(&self) -> VolumeNumber {
+        self.record.number
+    }
+
+    fn other(&self) -> VolumeId {
+        self.record.id
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some(&self.record.name)
+    }
+}
+
+impl Row for ExportRecord {
+    type Key = ExportId;
+    /// The exports of a volume stand together.
+    type Other = (VolumeId, ExportId);
+
+    fn key(&self) -> ExportId {
+        self.id
+    }
+
+    fn other(&self) -> (VolumeId, ExportId) {
+        (self.volume, self.id)
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
 }
 
 /// Everything.
 #[derive(Debug, Clone, Default)]
 pub struct Truth {
     pub appliance: Option<ApplianceId>,
-    pub devices: BTreeMap<DeviceNumber, DeviceRecord>,
-    pub groups: BTreeMap<GroupNumber, GroupRecord>,
-    pub volumes: BTreeMap<VolumeNumber, VolumeTruth>,
-    pub clearing: Vec<GroupSlices>,
-    pub device_names: BTreeMap<DeviceId, String>,
-    pub group_names: BTreeMap<GroupId, String>,
-    pub exports: BTreeMap<ExportId, ExportRecord>,
+    pub devices: Table<DeviceRecord>,
+    pub groups: Table<GroupRecord>,
+    pub volumes: Table<VolumeTruth>,
+    /// The group of every member.
+    members: BTreeMap<DeviceId, GroupNumber>,
+    /// The slices of all volumes, and those that are to be cleared.
+    pub owned: OwnedSlices,
+    pub device_names: Names<DeviceId>,
+    pub group_names: Names<GroupId>,
+    pub exports: Table<ExportRecord>,
     pub settings: ApplianceSettings,
     pub epoch: u64,
     pub answers: Answers,
 }
 
 impl Truth {
-    pub(super) fn device(&self, id: DeviceId) -> Option<&DeviceRecord> {
-        self.devices.values().find(|device| device.id == id)
-    }
-
-    pub(super) fn group(&self, id: GroupId) -> Option<&GroupRecord> {
-        self.groups.values().find(|group| group.id == id)
-    }
-
-    pub(super) fn volume(&self, id: VolumeId) -> Option<&VolumeTruth> {
-        self.volumes.values().find(|volume| volume.record.id == id)
-    }
-
     /// The group that a device is a member of.
     pub(super) fn group_of(&self, device: DeviceId) -> Option<&GroupRecord> {
-        self.groups.values().find(|group| group.member(device).is_some())
+        self.groups.get(*self.members.get(&device)?)
+    }
+
+    /// The exports of a volume.
+    pub(super) fn exports_of(&self, volume: VolumeId) -> impl Iterator<Item = &ExportRecord> {
+        let all = (volume, ExportId(Uuid::nil()))..=(volume, ExportId(Uuid::max()));
+        self.exports.find_all(all)
+    }
+
+    /// Slices that belong to nobody and whose content is to be made *never written*.
+    pub(super) fn to_clear(&self) -> impl Iterator<Item = GroupSlices> {
+        let clearing = self.owned.iter().filter(|(_, owner)| *owner == Owner::Clearing);
+        clearing.map(|(slices, _)| slices)
+    }
+
+    fn forget_members(&mut self, group: &GroupRecord) {
+        for member in &group.members {
+            if self.members.get(&member.device) == Some(&group.number) {
+                self.members.remove(&member.device);
+            }
+        }
+    }
+
+    /// Takes a new group, or a known one's new facts.
+    fn set_group(&mut self, group: GroupRecord) {
+        if let Some(old) = self.groups.remove(group.number) {
+            self.forget_members(&old);
+        }
+        let members = group.members.iter();
+        self.members
+            .extend(members.map(|member| (member.device, group.number)));
+        self.groups.insert(group);
+    }
+
+    fn set_volume(&mut self, record: VolumeRecord) {
+        if self.volumes.contains(record.number) {
+            return self.volumes.change(record.number, |known| known.record = record);
+        }
+        self.volumes.insert(VolumeTruth {
+            runs: StoredRuns::default(),
+            slices: Vec::new(),
+            record,
+        });
+    }
+
+    fn add_slices(&mut self, volume: VolumeNumber, slices: Vec<GroupSlices>) {
+        if self.volumes.contains(volume) {
+            for owned in &slices {
+                self.owned.set(*owned, Owner::Volume(volume));
+            }
+        }
+        self.volumes.change(volume, |known| known.slices.extend(slices));
+    }
+
+    fn remove_group(&mut self, number: GroupNumber) {
+        if let Some(group) = self.groups.remove(number) {
+            self.forget_members(&group);
+            self.group_names.set(group.id, None);
+        }
+        // The number may be given again: nothing of the old group may be cleared in the new one.
+        self.owned.remove_group(number);
+    }
+
+    /// Whether every index agrees with what it indexes. Always true of records that do not contradict each other.
+    pub fn invariant(&self) -> bool {
+        let members: BTreeMap<DeviceId, GroupNumber> = (self.groups.values())
+            .flat_map(|group| group.members.iter().map(|member| (member.device, group.number)))
+            .collect();
+        let mut owned = OwnedSlices::default();
+        for slices in self.to_clear() {
+            owned.set(slices, Owner::Clearing);
+        }
+        for volume in self.volumes.values() {
+            for slices in &volume.slices {
+                owned.set(*slices, Owner::Volume(volume.record.number));
+            }
+        }
+        members == self.members
+            && owned == self.owned
+            && self.devices.invariant()
+            && self.groups.invariant()
+            && self.volumes.invariant()
+            && self.exports.invariant()
+            && self.device_names.invariant()
+            && self.group_names.invariant()
+            && self.volumes.values().all(|volume| volume.runs.invariant())
     }
 
     fn names(&self) -> impl Iterator<Item = Record> {
-        let devices = self
-            .device_names
-            .iter()
-            .map(|(&device, name)| Record::DeviceName {
-                device,
-                name: Some(name.clone()),
-            });
-        let groups = self.group_names.iter().map(|(&group, name)| Record::GroupName {
+        let devices = self.device_names.iter().map(|(device, name)| Record::DeviceName {
+            device,
+            name: Some(name.clone()),
+        });
+        let groups = self.group_names.iter().map(|(group, name)| Record::GroupName {
             group,
             name: Some(name.clone()),
         });
         devices.chain(groups)
-    }
-}
-
-/// Sets or clears a name.
-fn set_name<K: Ord>(names: &mut BTreeMap<K, String>, of: K, name: Option<String>) {
-    match name {
-        Some(name) => drop(names.insert(of, name)),
-        None => drop(names.remove(&of)),
     }
 }
 
@@ -206,53 +337,30 @@ impl State for Truth {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Appliance(id) => self.appliance = Some(id),
-            Record::Device(device) => drop(self.devices.insert(device.number, device)),
-            Record::Group(group) => drop(self.groups.insert(group.number, group)),
-            Record::RemoveGroup(number) => {
-                if let Some(group) = self.groups.remove(&number) {
-                    self.group_names.remove(&group.id);
-                }
-                // The number may be given again: nothing of the old group may be cleared in the new one.
-                self.clearing.retain(|owned| owned.group != number);
-            }
-            Record::Volume(record) => match self.volumes.get_mut(&record.number) {
-                Some(known) => known.record = record,
-                None => {
-                    let truth = VolumeTruth {
-                        runs: Vec::new(),
-                        slices: Vec::new(),
-                        record,
-                    };
-                    self.volumes.insert(truth.record.number, truth);
-                }
-            },
-            Record::AddRuns { volume, runs } => {
-                if let Some(known) = self.volumes.get_mut(&volume) {
-                    known.runs.extend(runs);
-                }
-            }
-            Record::AddSlices { volume, slices } => {
-                if let Some(known) = self.volumes.get_mut(&volume) {
-                    known.slices.extend(slices);
-                }
-            }
+            Record::Device(device) => self.devices.insert(device),
+            Record::Group(group) => self.set_group(group),
+            Record::RemoveGroup(number) => self.remove_group(number),
+            Record::Volume(record) => self.set_volume(record),
+            Record::AddRuns { volume, runs } => self.volumes.change(volume, |known| known.runs.add(runs)),
+            Record::AddSlices { volume, slices } => self.add_slices(volume, slices),
             Record::RemoveVolume(number) => {
-                let removed = self.volumes.remove(&number);
-                self.clearing
-                    .extend(removed.into_iter().flat_map(|volume| volume.slices));
-            }
-            Record::Cleared(slices) => self.clearing.retain(|known| *known != slices),
-            Record::ToClear(slices) => self.clearing.push(slices),
-            Record::RemoveDevice(number) => {
-                if let Some(device) = self.devices.remove(&number) {
-                    self.device_names.remove(&device.id);
+                let removed = self.volumes.remove(number);
+                for slices in removed.into_iter().flat_map(|volume| volume.slices) {
+                    self.owned.set(slices, Owner::Clearing);
                 }
             }
-            Record::DeviceName { device, name } => set_name(&mut self.device_names, device, name),
-            Record::GroupName { group, name } => set_name(&mut self.group_names, group, name),
+            Record::Cleared(slices) => self.owned.free(slices),
+            Record::ToClear(slices) => self.owned.set(slices, Owner::Clearing),
+            Record::RemoveDevice(number) => {
+                if let Some(device) = self.devices.remove(number) {
+                    self.device_names.set(device.id, None);
+                }
+            }
+            Record::DeviceName { device, name } => self.device_names.set(device, name),
+            Record::GroupName { group, name } => self.group_names.set(group, name),
             Record::Answered { operation, answer } => self.answers.note(operation, answer),
-            Record::Export(export) => drop(self.exports.insert(export.id, export)),
-            Record::RemoveExport(id) => drop(self.exports.remove(&id)),
+            Record::Export(export) => self.exports.insert(export),
+            Record::RemoveExport(id) => drop(self.exports.remove(id)),
             Record::Settings(settings) => self.settings = settings,
             Record::Epoch(epoch) => self.epoch = epoch,
         }
@@ -261,7 +369,7 @@ impl State for Truth {
     fn snapshot(&self) -> Box<dyn Iterator<Item = Record> + '_> {
         let volumes = self.volumes.values().flat_map(|volume| {
             let number = volume.record.number;
-            let runs = volume.runs.chunks(RUNS_PER_RECORD);
+            let runs = volume.runs.as_slice().chunks(RUNS_PER_RECORD);
             let slices = volume.slices.chunks(RUNS_PER_RECORD);
             std::iter::once(Record::Volume(volume.record.clone()))
                 .chain(runs.map(move |runs| Record::AddRuns {
@@ -278,7 +386,7 @@ impl State for Truth {
                 .chain(self.devices.values().cloned().map(Record::Device))
                 .chain(self.groups.values().cloned().map(Record::Group))
                 .chain(volumes)
-                .chain(self.clearing.iter().copied().map(Record::ToClear))
+                .chain(self.to_clear().map(Record::ToClear))
                 .chain(self.names())
                 .chain(self.exports.values().cloned().map(Record::Export))
                 .chain([Record::Settings(self.settings.clone()), Record::Epoch(self.epoch)])

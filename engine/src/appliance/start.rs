@@ -153,21 +153,21 @@ fn decide_group(
 /// The allocators of every group that is served, as the stored volumes own its slices.
 pub(super) fn restore_allocators(working: &mut Working, truth: &Truth) {
     let mut states: BTreeMap<GroupNumber, Vec<SliceState>> = BTreeMap::new();
-    for GroupSlices { group, slices } in &truth.clearing {
+    for GroupSlices { group, slices } in truth.to_clear() {
         // Whatever type: what counts is that nobody gets them.
         let formatted_for = Some(EmulationType::ALL[0].1);
-        states.entry(*group).or_default().push(SliceState {
-            slices: *slices,
+        states.entry(group).or_default().push(SliceState {
+            slices,
             owner: Some(NOBODY),
             formatted_for,
         });
     }
-    for (number, volume) in &truth.volumes {
+    for volume in truth.volumes.values() {
         for GroupSlices { group, slices } in &volume.slices {
             let formatted_for = Some(volume.record.emulation);
             states.entry(*group).or_default().push(SliceState {
                 slices: *slices,
-                owner: Some(*number),
+                owner: Some(volume.record.number),
                 formatted_for,
             });
         }

@@ -7,9 +7,8 @@ use super::start::WaitingGroup;
 use super::watch::serves;
 use super::{Appliance, GroupSlot};
 use crate::logical_device::{Allocator, SliceState, Slices};
-use crate::map::Run;
 use crate::raid::membership::Serving;
-use crate::raid::{GroupRecord, GroupState, MemberStatus};
+use crate::raid::{CopyProgress, GroupRecord, GroupState, MemberStatus};
 use crate::types::{DeviceId, GroupId, GroupNumber, VolumeId};
 use crate::volume::Volume;
 
@@ -47,6 +46,10 @@ pub struct GroupStatus {
     pub waiting: Option<WaitingGroup>,
     pub serving: Vec<Serving>,
     pub regions_to_sync: usize,
+    pub copy: CopyProgress,
+    /// Bytes per second, of this group alone.
+    pub copy_limit: Option<u64>,
+    pub copy_paused: bool,
     pub marked_regions: usize,
     /// Free logical devices; none where it waits.
     pub free_slices: u32,
@@ -78,7 +81,7 @@ impl Appliance {
     /// One device.
     pub async fn find_device(&self, id: DeviceId) -> Option<DeviceState> {
         let looked = self.ledger.store.read(|truth| {
-            let record = truth.device(id)?;
+            let record = truth.devices.find(id)?;
             Some(self.device_state(truth, record))
         });
         looked.await
@@ -100,7 +103,7 @@ impl Appliance {
         });
         DeviceState {
             record: record.clone(),
-            name: truth.device_names.get(&record.id).cloned(),
+            name: truth.device_names.get(record.id).cloned(),
             present: handle.is_some(),
             block: handle.as_ref().map(|handle| handle.info().block),
             failure: handle.and_then(|handle| handle.failure().map(str::to_owned)),
@@ -120,7 +123,7 @@ impl Appliance {
     /// One group.
     pub async fn find_group(&self, id: GroupId) -> Option<GroupStatus> {
         let looked = self.ledger.store.read(|truth| {
-            let record = truth.group(id)?;
+            let record = truth.groups.find(id)?;
             Some(self.group_status(truth, record))
         });
         looked.await
@@ -139,11 +142,14 @@ impl Appliance {
         let allocator = working.allocators.get(record.number);
         let unknown = GroupStatus {
             record: record.clone(),
-            name: truth.group_names.get(&record.id).cloned(),
+            name: truth.group_names.get(record.id).cloned(),
             state: None,
             waiting: None,
             serving: Vec::new(),
             regions_to_sync: 0,
+            copy: CopyProgress::default(),
+            copy_limit: None,
+            copy_paused: false,
             marked_regions: 0,
             free_slices: allocator.map_or(0, Allocator::free_count),
             free: allocator.map(free_runs).unwrap_or_default(),
@@ -153,6 +159,9 @@ impl Appliance {
                 state: Some(group.state()),
                 serving: group.serving(),
                 regions_to_sync: group.regions_to_sync(),
+                copy: group.copy_progress(),
+                copy_limit: group.copy_limit(),
+                copy_paused: group.is_copy_paused(),
                 marked_regions: group.marked_regions(),
                 record: group.record(),
                 ..unknown
@@ -187,7 +196,7 @@ impl Appliance {
     /// One volume.
     pub async fn find_volume(&self, id: VolumeId) -> Option<VolumeStatus> {
         let looked = self.ledger.store.read(|truth| {
-            let volume = truth.volume(id)?;
+            let volume = truth.volumes.find(id)?;
             Some(self.volume_status(volume))
         });
         looked.await
@@ -197,22 +206,15 @@ impl Appliance {
         VolumeStatus {
             record: record.clone(),
             serving: self.volume(record.number).is_some_and(|volume| serves(&volume)),
-            runs: runs.len(),
-            mapped: runs.iter().map(|run| visible_bytes(record, run)).sum(),
+            runs: runs.as_slice().len(),
+            mapped: runs.bytes_within(record.capacity),
         }
     }
 
     /// A volume in service, by identity.
     pub fn volume_of(&self, id: VolumeId) -> Option<Arc<Volume>> {
-        let volumes = self.volumes.borrow();
-        volumes.values().find(|volume| volume.id() == id).cloned()
+        self.volumes.borrow().find(id).cloned()
     }
-}
-
-/// What hosts can reach of a run: the last one may go beyond the capacity.
-fn visible_bytes(record: &VolumeRecord, run: &Run) -> u64 {
-    let range = run.volume_range();
-    range.end().min(record.capacity).saturating_sub(range.start())
 }
 
 fn free_runs(allocator: &Allocator) -> Vec<Slices> {

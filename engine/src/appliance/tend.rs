@@ -1,10 +1,12 @@
-//! What goes on beside the requests of a group: making copies equal, and taking marks back while it is idle.
+//! What goes on beside the requests of a group: making copies equal, and taking marks back while it is idle. Neither
+//! waits for the other: copying may take days, or be paused.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::{Appliance, GroupSlot};
 use crate::raid::{Group, GroupState};
 
 /// How often marks of idle regions are taken back, and how long a failed copy waits for its next try.
@@ -45,16 +47,49 @@ impl Drop for Tending {
 }
 
 async fn tend(group: Arc<Group>) {
-    let mut last = 0;
-    while !group.is_halted() && group.state() != GroupState::Failed {
+    tokio::join!(copy(&group), take_back(&group));
+}
+
+fn is_to_be_tended(group: &Group) -> bool {
+    !group.is_halted() && group.state() != GroupState::Failed
+}
+
+async fn copy(group: &Group) {
+    while is_to_be_tended(group) {
         let unequal = group.regions_to_sync() > 0 || group.state() == GroupState::Rebuilding;
-        if unequal && let Err(error) = group.sync().await {
+        if unequal
+            && !group.is_copy_paused()
+            && let Err(error) = group.sync().await
+        {
             tracing::warn!(group = %group.number(), %error, "copies could not be made equal");
-        }
-        if let Err(error) = group.take_back_marks(&mut last).await {
-            tracing::warn!(group = %group.number(), %error, "marks could not be taken back");
         }
         // Either way round: a member that joins is copied to at once.
         let _ = tokio::time::timeout(PERIOD, group.wants_sync()).await;
     }
 }
+
+async fn take_back(group: &Group) {
+    let mut last = 0;
+    while is_to_be_tended(group) {
+        if let Err(error) = group.take_back_marks(&mut last).await {
+            tracing::warn!(group = %group.number(), %error, "marks could not be taken back");
+        }
+        let _ = tokio::time::timeout(PERIOD, group.halted()).await;
+    }
+}
+
+impl Appliance {
+    /// Most bytes per second that all groups together copy in the background; `None`: as fast as it goes. Forgotten
+    /// when the appliance ends.
+    pub fn set_copy_limits(&self, all: Option<u64>) {
+        self.copy_limit.set(all);
+        for slot in self.groups.borrow().values() {
+            if let GroupSlot::Serving { group, .. } = slot {
+                group.copy_limit_changed();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

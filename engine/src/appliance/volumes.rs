@@ -76,11 +76,10 @@ impl Appliance {
     pub(super) async fn ask_new(&self, new: &NewVolume) -> Result<Asked, VerbError> {
         let id = new.id.unwrap_or_else(|| VolumeId::random(&self.ids));
         let looked = self.ledger.store.read(|truth| {
-            if truth.volume(id).is_some() {
+            if truth.volumes.find(id).is_some() {
                 return Err(VerbError::IdTaken(id.0));
             }
-            let volumes = truth.volumes.values();
-            check_new(&new.name, volumes.map(|volume| &volume.record.name))?;
+            check_new(&new.name, truth.volumes.named(&new.name).is_some())?;
             let taken = truth.volumes.keys().map(|number| number.0);
             let number = free_number(new.number.map(|number| number.0), taken)?;
             let smallest = truth.settings.smallest_volume;
@@ -190,17 +189,23 @@ impl Appliance {
             map,
             groups,
         };
-        match self.volume(record.number) {
-            Some(volume) => volume.grow(shape),
+        let volume = match self.volume(record.number) {
+            Some(volume) => {
+                volume.grow(shape);
+                volume
+            }
             None => {
                 let volume = Volume::new(record.number, record.id, record.emulation, shape);
-                self.volumes.borrow_mut().insert(record.number, Arc::new(volume));
+                let volume = Arc::new(volume);
+                self.volumes.borrow_mut().insert(Arc::clone(&volume));
+                volume
             }
-        }
+        };
+        self.watch.look_at(&volume);
     }
 
     async fn volume_truth(&self, id: VolumeId) -> Result<VolumeTruth, VerbError> {
-        let known = self.ledger.store.read(|truth| truth.volume(id).cloned());
+        let known = self.ledger.store.read(|truth| truth.volumes.find(id).cloned());
         known.await.ok_or(VerbError::NoSuchVolume(id))
     }
 
@@ -261,7 +266,7 @@ impl Appliance {
     ) -> Result<Asked, VerbError> {
         let VolumeTruth { record, runs, .. } = self.volume_truth(id).await?;
         if self.volume(record.number).is_none() {
-            let waits = runs.iter().find(|run| self.group(run.group).is_none());
+            let waits = runs.as_slice().iter().find(|run| self.group(run.group).is_none());
             return Err(waits.map_or(VerbError::VolumeUnsound(record.number), |run| {
                 VerbError::GroupWaits(run.group)
             }));
@@ -285,7 +290,7 @@ impl Appliance {
         self.check_groups(&request)?;
         Ok(Asked {
             record: VolumeRecord { capacity, ..record },
-            map: VolumeMap::new(runs).expect("a stored map was made by plans"),
+            map: VolumeMap::new(runs.into_vec()).expect("a stored map was made by plans"),
             request,
         })
     }
@@ -297,14 +302,14 @@ impl Appliance {
             let VolumeTruth { record, runs, slices } = self.volume_truth(id).await?;
             let number = record.number;
             self.check_not_exported(&record).await?;
-            let serving = self.volumes.borrow_mut().remove(&number);
+            let serving = self.volumes.borrow_mut().remove(number);
             if let Some(volume) = &serving {
                 volume.retire().await;
             }
             let records = vec![Record::RemoveVolume(number), answered(operation, &())];
             if let Err(error) = self.ledger.store.commit(records).await {
                 if serving.is_some() {
-                    let map = VolumeMap::new(runs).expect("a stored map was made by plans");
+                    let map = VolumeMap::new(runs.into_vec()).expect("a stored map was made by plans");
                     self.serve_volume(&record, map);
                 }
                 return Err(error.into());
@@ -318,7 +323,7 @@ impl Appliance {
 
     async fn check_not_exported(&self, record: &VolumeRecord) -> Result<(), VerbError> {
         let exports = self.ledger.store.read(|truth| {
-            let users = truth.exports.values().filter(|export| export.volume == record.id);
+            let users = truth.exports_of(record.id);
             users.map(|export| export.name.clone()).collect::<Vec<_>>()
         });
         let exports = exports.await;
@@ -368,7 +373,7 @@ impl Appliance {
 
 /// The number of a group that a request names.
 fn number_of(truth: &Truth, group: GroupId) -> Result<GroupNumber, VerbError> {
-    let known = truth.group(group).map(|group| group.number);
+    let known = truth.groups.find(group).map(|group| group.number);
     known.ok_or(VerbError::NoSuchGroup(group))
 }
 

@@ -89,7 +89,7 @@ impl Watch {
             }
         }
         for volume in truth.volumes.values() {
-            if !self.volumes.borrow().contains_key(&volume.record.number) {
+            if !self.volumes.borrow().contains(volume.record.number) {
                 self.see_volume(seen, volume.record.id, false);
             }
         }
@@ -108,12 +108,21 @@ impl Watch {
             })
             .collect();
         seen.groups.retain(|id, _| now.contains_key(id));
+        let mut changed = false;
         for (id, state) in now {
-            self.see_group(seen, id, state);
+            changed |= self.see_group(seen, id, state);
         }
-        for volume in self.volumes.borrow().values() {
-            self.see_volume(seen, volume.id(), serves(volume));
+        // A volume serves as its groups do: there may be very many, and they change seldom.
+        if changed {
+            for volume in self.volumes.borrow().values() {
+                self.see_volume(seen, volume.id(), serves(volume));
+            }
         }
+    }
+
+    /// A volume was taken into service, or its larger shape.
+    pub(super) fn look_at(&self, volume: &Volume) {
+        self.see_volume(&mut self.seen.borrow_mut(), volume.id(), serves(volume));
     }
 
     /// A device or a volume is gone for good.
@@ -138,10 +147,11 @@ impl Watch {
         seen.devices.insert(device, failure.map(str::to_owned));
     }
 
-    fn see_group(&self, seen: &mut Seen, group: GroupId, now: GroupSeen) {
+    /// Whether it is another state than was seen last.
+    fn see_group(&self, seen: &mut Seen, group: GroupId, now: GroupSeen) -> bool {
         let before = seen.groups.insert(group, now);
         match now {
-            _ if before == Some(now) => {}
+            _ if before == Some(now) => return false,
             GroupSeen::Waiting(why) => self.events.emit(EventKind::GroupWaiting { group, why }),
             GroupSeen::Serving(to) => {
                 let from = match before {
@@ -153,6 +163,7 @@ impl Watch {
                 }
             }
         }
+        true
     }
 
     fn see_volume(&self, seen: &mut Seen, volume: VolumeId, now: bool) {

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, signature, start};
 use crate::io::{BufSlice, IoBuf};
+use crate::statistics::{Activity, Counters, Kind, Meter};
 use crate::types::{ByteRange, DeviceId};
 
 /// An opened device with its latch. Shared by everything that uses the device.
@@ -15,6 +16,14 @@ pub struct DeviceHandle {
     id: DeviceId,
     device: Arc<dyn Device>,
     failed: OnceLock<String>,
+    counters: Counters,
+}
+
+/// An operation that a handle has started. Whoever awaits it does so through [`DeviceHandle::end`].
+#[derive(Debug)]
+pub struct Operation {
+    io: Io,
+    meter: Meter,
 }
 
 /// Whether a failure of this kind takes the device out of service.
@@ -37,6 +46,7 @@ impl DeviceHandle {
             id,
             device,
             failed: OnceLock::new(),
+            counters: Counters::default(),
         }
     }
 
@@ -65,16 +75,36 @@ impl DeviceHandle {
         }
     }
 
-    /// Starts an operation. Its completion must go through [`settle`](Self::settle).
-    pub fn start(&self, request: Request) -> Io {
-        if let Some(why) = self.failed.get() {
-            return Io::failed(DeviceError::Latched(why.clone()), None);
-        }
-        start(&*self.device, request)
+    /// What was asked of the device since it was opened; `None` where nothing was. Of operations that wait for each
+    /// other (the copies of a write) each counts until those before it have ended as well.
+    pub fn activity(&self) -> Option<Activity> {
+        self.counters.sum()
     }
 
-    /// Looks at a completion and closes the latch where it must.
-    pub fn settle(&self, completion: Completion) -> Completion {
+    /// Starts an operation, which runs whether or not it is awaited.
+    pub fn start(&self, request: Request) -> Operation {
+        let (kind, bytes) = match &request {
+            Request::Read { buf, .. } => (Kind::Read, buf.len() as u64),
+            Request::Write { data, .. } => (Kind::Write, data.len() as u64),
+            Request::Flush => (Kind::Flush, 0),
+            Request::Zero { range, .. } => (Kind::Zero, range.len()),
+        };
+        let meter = self.counters.meter(kind, bytes);
+        let io = match self.failed.get() {
+            Some(why) => Io::failed(DeviceError::Latched(why.clone()), None),
+            None => start(&*self.device, request),
+        };
+        Operation { io, meter }
+    }
+
+    /// Waits for an operation that was started here, once, and closes the latch where it must.
+    pub async fn end(&self, operation: &mut Operation) -> Completion {
+        let completion = (&mut operation.io).await;
+        self.counters.end(&operation.meter, completion.result.is_ok());
+        self.settle(completion)
+    }
+
+    fn settle(&self, completion: Completion) -> Completion {
         if let Err(error) = &completion.result
             && severity(error) == Severity::Fatal
             && !matches!(error, DeviceError::Latched(_))
@@ -85,7 +115,7 @@ impl DeviceHandle {
     }
 
     async fn run(&self, request: Request) -> Completion {
-        self.settle(self.start(request).await)
+        self.end(&mut self.start(request)).await
     }
 
     /// Reads `len` bytes at `at`.

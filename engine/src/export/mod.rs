@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use crate::io::target::{StatusRun, Target, TargetInfo, ZeroOptions};
+use crate::statistics::Counters;
 pub use access::Access;
 pub use registry::Registry;
 
@@ -41,6 +42,8 @@ pub struct Export<T> {
     /// A new attachment ends the old one, after its running requests.
     pub exclusive: bool,
     pub polling: Polling,
+    /// What was asked of it, over all its connections.
+    pub counters: Arc<Counters>,
 }
 
 impl<T> Export<T> {
@@ -52,6 +55,7 @@ impl<T> Export<T> {
             access: Access::default(),
             exclusive: false,
             polling: Polling::default(),
+            counters: Arc::default(),
         }
     }
 }

@@ -11,12 +11,13 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use super::commit::Turns;
+use super::copy_pace::CopyPace;
 use super::layout::{Layout, Piece};
 use super::membership::{Journal, Member, Members, Serving};
 use super::record::{GroupRecord, MemberStatus};
 use super::region_log::{self, Image, LogShape};
 use super::regions::Regions;
-use crate::device::{Completion, DeviceError, DeviceHandle, DeviceInfo, Io, Request};
+use crate::device::{Completion, DeviceError, DeviceHandle, DeviceInfo, Operation, Request};
 use crate::io::range_lock::RangeLock;
 use crate::io::{BufSlice, IoBuf, IoError, Segment, Segments};
 use crate::planted::{self, Planted};
@@ -55,12 +56,13 @@ pub struct Group {
     stopped: OnceLock<&'static str>,
     /// Told when a member begins to join.
     pub(super) work: tokio::sync::Notify,
-    halted: AtomicBool,
+    pub(super) halted: AtomicBool,
+    pub(super) pace: CopyPace,
     block: u32,
 }
 
 /// A piece with the member that is asked for it; `None` where no member holds it.
-type StartedRead = (Piece, Option<(usize, Io)>);
+type StartedRead = (Piece, Option<(usize, Operation)>);
 
 /// Why a group could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +129,7 @@ impl Group {
             stopped: OnceLock::new(),
             work: tokio::sync::Notify::new(),
             halted: AtomicBool::new(false),
+            pace: CopyPace::default(),
             block,
         };
         group.settle_log().await?;
@@ -221,11 +224,6 @@ impl Group {
         }
     }
 
-    /// Regions that still have to be made equal.
-    pub fn regions_to_sync(&self) -> usize {
-        self.regions.to_sync()
-    }
-
     /// Regions whose writes are not known to be everywhere and durable.
     pub fn marked_regions(&self) -> usize {
         self.regions.marked()
@@ -239,22 +237,6 @@ impl Group {
     /// The range in runs of written (`true`) and never written space.
     pub fn written_runs(&self, range: ByteRange) -> impl Iterator<Item = (ByteRange, bool)> + '_ {
         self.regions.runs(range)
-    }
-
-    /// Has background work end at its next step.
-    pub fn halt(&self) {
-        self.halted.store(true, Ordering::Release);
-        self.work.notify_one();
-    }
-
-    /// Whether background work is to end.
-    pub fn is_halted(&self) -> bool {
-        self.halted.load(Ordering::Acquire)
-    }
-
-    /// Resolves when a member has begun to join since the last call.
-    pub async fn wants_sync(&self) {
-        self.work.notified().await;
     }
 
     pub(super) fn check_running(&self) -> Result<(), IoError> {
@@ -276,13 +258,12 @@ impl Group {
     pub(super) async fn settle_all(
         &self,
         members: &Members,
-        operations: &mut [(usize, Io)],
+        operations: &mut [(usize, Operation)],
         failed: &mut SmallVec<[usize; 4]>,
     ) {
-        for (member, io) in operations {
-            let completion = io.await;
+        for (member, operation) in operations {
             let device = members.writable(*member).expect("an operation was started on it");
-            if device.settle(completion).result.is_err() && !failed.contains(member) {
+            if device.end(operation).await.result.is_err() && !failed.contains(member) {
                 failed.push(*member);
             }
         }
@@ -317,7 +298,7 @@ impl Group {
             .collect();
         for (piece, started) in &mut reads {
             let data = match started {
-                Some((member, io)) => self.finish_read(&members, piece, *member, io.await).await?,
+                Some((member, operation)) => self.finish_read(&members, piece, *member, operation).await?,
                 None => {
                     return Err(IoError::GroupUnavailable {
                         why: "no member holds these blocks",
@@ -330,7 +311,12 @@ impl Group {
     }
 
     /// Starts reading a piece from one of its copies, not from one in `but`.
-    fn start_read(&self, members: &Members, piece: &Piece, but: Option<&[usize]>) -> Option<(usize, Io)> {
+    fn start_read(
+        &self,
+        members: &Members,
+        piece: &Piece,
+        but: Option<&[usize]>,
+    ) -> Option<(usize, Operation)> {
         let column = self.layout.column_members(piece.first_member);
         let usable = |member: &usize| {
             !but.is_some_and(|but| but.contains(member))
@@ -359,10 +345,10 @@ impl Group {
         members: &Arc<Members>,
         piece: &Piece,
         member: usize,
-        completion: Completion,
+        operation: &mut Operation,
     ) -> Result<IoBuf, IoError> {
         let device = members.readable(member).expect("the read was started on it");
-        match device.settle(completion) {
+        match device.end(operation).await {
             Completion { result: Ok(()), buf } => Ok(buf.expect("a read that succeeded returns its buffer")),
             Completion {
                 result: Err(error), ..
@@ -382,7 +368,7 @@ impl Group {
         let mut tried: SmallVec<[usize; 4]> = SmallVec::from_slice(&[member]);
         let mut last = error;
         loop {
-            let Some((next, io)) = self.start_read(&members, piece, Some(&tried)) else {
+            let Some((next, mut operation)) = self.start_read(&members, piece, Some(&tried)) else {
                 let now = self.members.load_full();
                 if Arc::ptr_eq(&now, &members) {
                     return Err(IoError::Device(last.to_string()));
@@ -393,7 +379,7 @@ impl Group {
                 continue;
             };
             let device = members.readable(next).expect("the read was started on it");
-            match device.settle(io.await) {
+            match device.end(&mut operation).await {
                 Completion { result: Ok(()), buf } => {
                     let data = buf.expect("a read that succeeded returns its buffer");
                     self.mend(&members, piece, &tried).await;

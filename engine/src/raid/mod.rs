@@ -7,7 +7,9 @@
 //! Shape: a group address belongs to one *column*; a column's members are copies of each other (one at level 0, all at
 //! level 1). Level 10 is several columns of several copies; parity levels add members that belong to no column.
 
+mod bits;
 pub mod commit;
+pub mod copy_pace;
 pub mod first_use;
 pub mod group;
 pub mod layout;
@@ -22,6 +24,8 @@ pub mod zero;
 #[cfg(test)]
 mod tests;
 
+pub use copy_pace::CopyLimit;
 pub use group::{Group, GroupState};
 pub use layout::{Layout, Level};
 pub use record::{GroupRecord, MemberRecord, MemberStatus};
+pub use regions::CopyProgress;

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::bits::BitVec;
 use super::region_log::{BITS, Bitmap, BlockId, Image, LogShape, WORDS};
 use crate::planted::{self, Planted};
 use crate::types::ByteRange;
@@ -43,6 +44,8 @@ struct Inner {
     flushed_epoch: u64,
     /// How often a member began to join.
     joins: u64,
+    /// Regions copied since the copying began that still goes on, or was the last.
+    copied: usize,
     dirty: BTreeSet<BlockId>,
     sequences: Vec<u64>,
 }
@@ -56,6 +59,15 @@ pub(super) struct Regions {
     written: Vec<OnceLock<Words>>,
     suspects: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+/// How far copies are made equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CopyProgress {
+    /// Bytes, in regions, that are to be looked at.
+    pub left: u64,
+    /// Bytes that were, since the copying began: with what is left, all of it.
+    pub done: u64,
 }
 
 /// Holds the regions of a write in flight in use; must be given back by [`Regions::end_write`].
@@ -354,6 +366,7 @@ impl Regions {
     /// Everything marked may differ between the members in sync: what a crash leaves.
     pub(super) fn suspect_all_marked(&self) {
         let mut inner = self.lock();
+        inner.begin_copying();
         inner.suspect = inner.intent.clone();
         self.suspects
             .store(inner.suspect.ones().count(), Ordering::Release);
@@ -363,6 +376,7 @@ impl Regions {
     pub(super) fn stale_all_marked(&self) {
         let mut inner = self.lock();
         inner.joins += 1;
+        inner.begin_copying();
         inner.stale = inner.intent.clone();
     }
 
@@ -408,10 +422,16 @@ impl Regions {
 
     /// Regions still to be copied.
     pub(super) fn to_sync(&self) -> usize {
+        self.lock().to_sync()
+    }
+
+    pub(super) fn copy_progress(&self) -> CopyProgress {
         let inner = self.lock();
-        (0..inner.uses.len())
-            .filter(|&at| inner.suspect.get(at) || inner.stale.get(at))
-            .count()
+        let bytes = |regions: usize| (regions as u64 * self.region).min(self.capacity);
+        CopyProgress {
+            left: bytes(inner.to_sync()),
+            done: bytes(inner.copied),
+        }
     }
 
     /// How often a member began to join: to be asked before the first chunk of a region is copied.
@@ -427,6 +447,7 @@ impl Regions {
             return;
         }
         let at = index(region);
+        inner.copied += 1;
         inner.suspect.set(at, false);
         inner.stale.set(at, false);
         inner.uses[at].epoch = inner.epoch;
@@ -467,6 +488,16 @@ impl Regions {
 }
 
 impl Inner {
+    fn to_sync(&self) -> usize {
+        self.suspect.ones_of_either(&self.stale)
+    }
+
+    fn begin_copying(&mut self) {
+        if self.to_sync() == 0 {
+            self.copied = 0;
+        }
+    }
+
     fn unmark(&mut self, region: u64) {
         self.intent.set(index(region), false);
         self.intent_durable.set(index(region), false);
@@ -500,59 +531,4 @@ fn index(number: u64) -> usize {
 
 fn empty_words() -> Words {
     Box::new([const { AtomicU64::new(0) }; WORDS])
-}
-
-/// A plain vector of bits.
-#[derive(Debug, Clone, Default)]
-struct BitVec {
-    words: Vec<u64>,
-    len: usize,
-}
-
-impl BitVec {
-    fn new(len: usize) -> Self {
-        Self {
-            words: vec![0; len.div_ceil(64)],
-            len,
-        }
-    }
-
-    fn get(&self, at: usize) -> bool {
-        self.words[at / 64] & 1 << (at % 64) != 0
-    }
-
-    fn set(&mut self, at: usize, value: bool) {
-        if value {
-            self.words[at / 64] |= 1 << (at % 64);
-        } else {
-            self.words[at / 64] &= !(1 << (at % 64));
-        }
-    }
-
-    fn ones(&self) -> impl Iterator<Item = usize> + '_ {
-        let words = self.words.iter().enumerate().filter(|&(_, &word)| word != 0);
-        words.flat_map(|(number, &word)| {
-            (0..64)
-                .filter(move |bit| word & 1 << bit != 0)
-                .map(move |bit| number * 64 + bit)
-        })
-    }
-
-    fn next_one(&self, from: usize) -> Option<usize> {
-        (from..self.len).find(|&at| self.get(at))
-    }
-
-    fn load_block(&mut self, block: u32, words: impl Iterator<Item = u64>) {
-        let first = block as usize * WORDS;
-        for (target, word) in self.words.iter_mut().skip(first).zip(words) {
-            *target = word;
-        }
-    }
-
-    fn store_block(&self, block: u32, words: &mut [u64; WORDS]) {
-        let first = block as usize * WORDS;
-        for (target, &word) in words.iter_mut().zip(self.words.iter().skip(first)) {
-            *target = word;
-        }
-    }
 }

@@ -4,12 +4,17 @@
 //! sync to every other member that is written; never-written granules need nothing. The walk's place is the marks
 //! themselves, so it goes on after a restart where it stood.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use smallvec::SmallVec;
 
+use super::copy_pace::CopyLimit;
 use super::group::Group;
 use super::layout::Piece;
 use super::membership::Members;
-use crate::device::{Completion, Io, Request};
+use super::regions::CopyProgress;
+use crate::device::{Completion, Operation, Request};
 use crate::io::range_lock::Mode;
 use crate::io::{BufSlice, IoBuf, IoError};
 use crate::planted::{self, Planted};
@@ -19,38 +24,112 @@ use crate::types::ByteRange;
 const CHUNK: u64 = 256 << 10;
 
 impl Group {
+    /// Regions that still have to be made equal.
+    pub fn regions_to_sync(&self) -> usize {
+        self.regions.to_sync()
+    }
+
+    /// How far copies are made equal.
+    pub fn copy_progress(&self) -> CopyProgress {
+        self.regions.copy_progress()
+    }
+
+    /// Has background work end at its next step.
+    pub fn halt(&self) {
+        self.halted.store(true, Ordering::Release);
+        self.pace.changed.notify_waiters();
+        self.work.notify_one();
+    }
+
+    /// Whether background work is to end.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Acquire)
+    }
+
+    /// Resolves when background work is to end; at once where that is so already.
+    pub async fn halted(&self) {
+        loop {
+            let changed = self.pace.changed.notified();
+            if self.is_halted() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Resolves when a member has begun to join since the last call.
+    pub async fn wants_sync(&self) {
+        self.work.notified().await;
+    }
+
+    /// Most bytes per second that are copied in the background from now on; `None`: as fast as it goes.
+    pub fn set_copy_limit(&self, limit: Option<u64>) {
+        self.pace.set_limit(limit);
+    }
+
+    pub fn copy_limit(&self) -> Option<u64> {
+        self.pace.limit()
+    }
+
+    /// Another limit that holds as well, for this group and others together. Set once; who changes it
+    /// [tells](Self::copy_limit_changed) the groups.
+    pub fn share_copy_limit(&self, limit: Arc<CopyLimit>) {
+        self.pace.share(limit);
+    }
+
+    pub fn copy_limit_changed(&self) {
+        self.pace.changed.notify_waiters();
+    }
+
+    /// Has background copying stop after the chunk that is being copied, or go on.
+    pub fn set_copy_paused(&self, paused: bool) {
+        self.pace.set_paused(paused);
+        self.work.notify_one();
+    }
+
+    pub fn is_copy_paused(&self) -> bool {
+        self.pace.is_paused()
+    }
+
+    fn copying_is_to_stop(&self) -> bool {
+        self.is_halted() || self.pace.is_paused()
+    }
+
     /// Copies everything that is suspect or stale, then takes joining members in. Ends early, without an error, where
-    /// nothing is to be done.
+    /// nothing is to be done, or while it is paused.
     pub async fn sync(&self) -> Result<(), IoError> {
         let mut from = 0;
         let mut first_error = None;
         while let Some(region) = self.regions.next_to_sync(from) {
-            if self.is_halted() {
-                return Ok(());
-            }
             let joins = self.regions.joins();
             from = region + 1;
-            if let Err(error) = self.sync_region(region).await {
+            match self.sync_region(region).await {
+                Ok(true) => self.regions.synced(region, joins),
+                Ok(false) => return Ok(()),
                 // The others can still be made equal; this one keeps its mark.
-                first_error.get_or_insert(error);
-                continue;
+                Err(error) => drop(first_error.get_or_insert(error)),
             }
-            self.regions.synced(region, joins);
         }
         self.flush().await?;
         self.finish_joining().await?;
         first_error.map_or(Ok(()), Err)
     }
 
-    async fn sync_region(&self, region: u64) -> Result<(), IoError> {
+    /// `false`: it was told to stop before the region's end.
+    async fn sync_region(&self, region: u64) -> Result<bool, IoError> {
         if planted::is(Planted::SkipResync) {
-            return Ok(());
+            return Ok(true);
         }
         for chunk in self.regions.region_range(region).split_at_multiples(CHUNK) {
+            let written = self.regions.runs(chunk).filter(|(_, written)| *written);
+            let bytes = written.map(|(run, _)| run.len()).sum();
+            if !self.pace.turn(bytes, || self.copying_is_to_stop()).await {
+                return Ok(false);
+            }
             self.copy_chunk(chunk).await?;
             tokio::task::yield_now().await;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Makes what waits for a flush durable, and takes back the marks of regions that no write touched since the last
@@ -110,7 +189,7 @@ impl Group {
             return Ok(());
         }
         let (source, data) = self.read_first(&members, piece).await?;
-        let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
+        let mut operations: SmallVec<[(usize, Operation); 4]> = SmallVec::new();
         for member in column().filter(|&member| member != source || with_source) {
             let Some(device) = members.writable(member) else {
                 continue;
@@ -136,14 +215,8 @@ impl Group {
                 continue;
             };
             let at = members.record.members[member].data_start + piece.member_at;
-            let completion = device.settle(
-                device
-                    .start(Request::Read {
-                        at,
-                        buf: IoBuf::new(len),
-                    })
-                    .await,
-            );
+            let buf = IoBuf::new(len);
+            let completion = device.end(&mut device.start(Request::Read { at, buf })).await;
             if let Completion {
                 result: Ok(()),
                 buf: Some(buf),

@@ -10,15 +10,15 @@ use tokio::sync::Notify;
 const RETIRED: u64 = 1 << 63;
 
 #[derive(Debug, Default)]
-pub(super) struct Activity {
+pub(super) struct RunningRequests {
     count: AtomicU64,
     ended: Notify,
 }
 
 /// One running request.
-pub(super) struct Running<'a>(&'a Activity);
+pub(super) struct Running<'a>(&'a RunningRequests);
 
-impl Activity {
+impl RunningRequests {
     /// Counts a request in; `None` once retired.
     pub(super) fn begin(&self) -> Option<Running<'_>> {
         let running = Running(self);
@@ -57,11 +57,11 @@ mod tests {
 
     #[test]
     fn retiring_waits_for_running_requests_and_refuses_new_ones() {
-        let activity = Activity::default();
-        let running = activity.begin().expect("in service");
-        let mut retired = Box::pin(activity.retire());
+        let requests = RunningRequests::default();
+        let running = requests.begin().expect("in service");
+        let mut retired = Box::pin(requests.retire());
         assert!((&mut retired).now_or_never().is_none());
-        assert!(activity.begin().is_none());
+        assert!(requests.begin().is_none());
         drop(running);
         assert!(retired.now_or_never().is_some());
     }

@@ -19,8 +19,9 @@ use crate::io::IoError;
 use crate::io::range_lock::{self, Moment, RangeLock};
 use crate::map::VolumeMap;
 use crate::raid::Group;
+use crate::statistics::{Activity, Counters};
 use crate::types::{EmulationType, GroupNumber, VolumeId, VolumeNumber};
-use activity::Activity;
+use activity::RunningRequests;
 use hook::Hook;
 
 /// Where a volume's addresses lie, at one moment. Never changed: a change makes a new one.
@@ -53,7 +54,8 @@ pub struct Volume {
     shape: ArcSwap<Shape>,
     order: RangeLock,
     hooks: ArcSwapOption<Vec<Arc<dyn Hook>>>,
-    activity: Activity,
+    running: RunningRequests,
+    counters: Counters,
 }
 
 impl Volume {
@@ -65,7 +67,8 @@ impl Volume {
             shape: ArcSwap::from_pointee(shape),
             order: RangeLock::new(),
             hooks: ArcSwapOption::const_empty(),
-            activity: Activity::default(),
+            running: RunningRequests::default(),
+            counters: Counters::default(),
         }
     }
 
@@ -96,9 +99,14 @@ impl Volume {
         self.hooks.store((!hooks.is_empty()).then(|| Arc::new(hooks)));
     }
 
+    /// What hosts asked of the volume; `None` where it was nothing.
+    pub fn activity(&self) -> Option<Activity> {
+        self.counters.sum()
+    }
+
     /// Refuses further requests and resolves when the last running one has ended.
     pub async fn retire(&self) {
-        self.activity.retire().await;
+        self.running.retire().await;
     }
 }
 

@@ -7,6 +7,7 @@ use crate::io::range_lock::{Mode, RangeGuard};
 use crate::io::target::{StatusRun, Target, TargetInfo, ZeroOptions};
 use crate::io::{BufSlice, IoError, Segments};
 use crate::map::Piece;
+use crate::statistics::Kind;
 use crate::types::ByteRange;
 
 /// Largest part of a trim or zeroing that goes through guard and hooks at once (R18).
@@ -134,24 +135,28 @@ impl Target for Volume {
     }
 
     async fn read(&self, range: ByteRange) -> Result<Segments, IoError> {
-        let _running = self.activity.begin().ok_or_else(stopping)?;
+        let counted = self.counters.begin(Kind::Read, range.len());
+        let _running = self.running.begin().ok_or_else(stopping)?;
         let shape = self.shape.load_full();
         self.check(&shape, range)?;
         self.order.pass(range).await;
-        match shape.map.lookup(range.start()) {
+        let data = match shape.map.lookup(range.start()) {
             Some(place) if place.len >= range.len() => {
                 let at = ByteRange::between(place.start, place.start + range.len());
-                shape.group(place.group).read(at).await
+                shape.group(place.group).read(at).await?
             }
             _ => {
                 Self::check_mapped(&shape, range)?;
-                read_pieces(&shape, range).await
+                read_pieces(&shape, range).await?
             }
-        }
+        };
+        counted.succeeded();
+        Ok(data)
     }
 
     async fn write(&self, at: u64, data: BufSlice, fua: bool) -> Result<(), IoError> {
-        let _running = self.activity.begin().ok_or_else(stopping)?;
+        let counted = self.counters.begin(Kind::Write, data.len() as u64);
+        let _running = self.running.begin().ok_or_else(stopping)?;
         let shape = self.shape.load_full();
         let capacity = shape.capacity;
         let range = ByteRange::new(at, data.len() as u64).ok_or(IoError::OutOfBounds {
@@ -176,11 +181,13 @@ impl Target for Volume {
             flush_groups(&shape).await?;
         }
         drop(claim);
+        counted.succeeded();
         Ok(())
     }
 
     async fn zero(&self, range: ByteRange, options: ZeroOptions) -> Result<(), IoError> {
-        let _running = self.activity.begin().ok_or_else(stopping)?;
+        let counted = self.counters.begin(Kind::Zero, range.len());
+        let _running = self.running.begin().ok_or_else(stopping)?;
         let shape = self.shape.load_full();
         self.check(&shape, range)?;
         Self::check_mapped(&shape, range)?;
@@ -201,15 +208,18 @@ impl Target for Volume {
             self.zero_piece(piece, options.unmap).await?;
         }
         if options.fua {
-            flush_groups(&shape).await
-        } else {
-            Ok(())
+            flush_groups(&shape).await?;
         }
+        counted.succeeded();
+        Ok(())
     }
 
     async fn flush(&self) -> Result<(), IoError> {
-        let _running = self.activity.begin().ok_or_else(stopping)?;
-        flush_groups(&self.shape.load_full()).await
+        let counted = self.counters.begin(Kind::Flush, 0);
+        let _running = self.running.begin().ok_or_else(stopping)?;
+        flush_groups(&self.shape.load_full()).await?;
+        counted.succeeded();
+        Ok(())
     }
 
     fn block_status(&self, range: ByteRange, limit: usize) -> Result<Vec<StatusRun>, IoError> {

@@ -1,21 +1,21 @@
 //! Who asks: by the maintenance socket's peer, a session's access token or an API token.
+//!
+//! Invariant: two queries at most, so that it costs every request little.
 
 use std::sync::Arc;
 
 use ashlar_openapi::audit::ActorKind;
 use ashlar_openapi::{Operation, Problem, Roles};
 use axum::http::{HeaderMap, header};
-use time::OffsetDateTime;
 
 use super::anonymous;
+use crate::app::accounts::role;
+use crate::app::accounts::tokens::PREFIX;
 use crate::app::{App, reading};
 use crate::auth::actor::not_signed_in;
 use crate::auth::{Actor, secrets};
 use crate::catalog::{api_tokens, users};
 use crate::listen::Origin;
-
-/// Begins every API token.
-pub const TOKEN_PREFIX: &str = "ashlar_";
 
 /// Who asks for the operation. Where it needs nobody, a credential is not looked at.
 ///
@@ -26,12 +26,21 @@ pub async fn actor<O: Operation>(
     origin: Option<Origin>,
     headers: &HeaderMap,
 ) -> Result<Actor, Problem> {
+    let is_network = !matches!(origin, Some(Origin::Maintenance { .. }));
+    if O::ROLES == Roles::Public && is_network {
+        return Ok(anonymous(origin));
+    }
+    anybody(app, origin, headers).await
+}
+
+/// Who asks for anything.
+///
+/// # Errors
+/// Where a credential is given that is not good.
+pub async fn anybody(app: &Arc<App>, origin: Option<Origin>, headers: &HeaderMap) -> Result<Actor, Problem> {
     let nobody = anonymous(origin);
     if let Some(Origin::Maintenance { uid }) = origin {
         return Ok(maintenance(uid).unwrap_or(nobody));
-    }
-    if O::ROLES == Roles::Public {
-        return Ok(nobody);
     }
     let Some(given) = headers.get(header::AUTHORIZATION) else {
         return Ok(nobody);
@@ -44,7 +53,7 @@ pub async fn actor<O: Operation>(
         return Err(not_signed_in("the credential is of another kind than Bearer"));
     };
     let credential = credential.trim();
-    if credential.starts_with(TOKEN_PREFIX) {
+    if credential.starts_with(PREFIX) {
         by_token(app, credential, nobody).await
     } else {
         by_session(app, credential, nobody).await
@@ -64,51 +73,42 @@ fn maintenance(uid: u32) -> Option<Actor> {
     ))
 }
 
-async fn by_token(app: &App, credential: &str, nobody: Actor) -> Result<Actor, Problem> {
+async fn by_token(app: &Arc<App>, credential: &str, nobody: Actor) -> Result<Actor, Problem> {
     let hash = secrets::kept(credential);
     let found = reading(&app.catalog, async |connection| {
-        let Some(token) = api_tokens::by_hash(connection, &hash).await? else {
-            return Ok(None);
-        };
-        let user = users::get(connection, token.user_id).await?;
-        api_tokens::note_use(connection, token.id).await?;
-        Ok(user.map(|user| (token, user)))
+        let found = api_tokens::holder(connection, &hash).await?;
+        if let Some(unnoted) = found.as_ref().filter(|holder| !holder.use_is_noted) {
+            api_tokens::note_use(connection, unnoted.token).await?;
+        }
+        Ok(found)
     })
     .await?;
-    let now = OffsetDateTime::now_utc();
-    let good = found.filter(|(token, user)| {
-        user.enabled && token.revoked_at.is_none() && token.expires_at.is_none_or(|expires| expires > now)
-    });
-    let (token, user) = good.ok_or_else(|| not_signed_in("the token is unknown, revoked or expired"))?;
+    let holder = found.ok_or_else(|| not_signed_in("the token is unknown, revoked or expired"))?;
+    let scopes = holder.scopes.iter().filter_map(|scope| scope.parse().ok());
     Ok(Actor {
         kind: ActorKind::Token,
-        user: Some(user.id),
-        name: user.name,
-        role: Some(crate::app::accounts::role(user.role)),
-        scopes: Some(
-            token
-                .scopes
-                .iter()
-                .filter_map(|scope| scope.parse().ok())
-                .collect(),
-        ),
+        user: Some(holder.user_id),
+        credential: Some(holder.token),
+        name: holder.user_name,
+        role: Some(role(holder.role)),
+        scopes: Some(scopes.collect()),
         ..nobody
     })
 }
 
-async fn by_session(app: &App, credential: &str, nobody: Actor) -> Result<Actor, Problem> {
+async fn by_session(app: &Arc<App>, credential: &str, nobody: Actor) -> Result<Actor, Problem> {
     let claims = app.sessions.check(credential)?;
     let user = reading(&app.catalog, async |connection| {
-        users::get(connection, claims.sub).await
+        users::by_session(connection, claims.sub, claims.session).await
     })
     .await?;
-    let good = user.filter(|user| user.enabled && user.credential_generation == claims.generation);
-    let user = good.ok_or_else(|| not_signed_in("the session was ended"))?;
+    let user = user.ok_or_else(|| not_signed_in("the session was ended"))?;
     Ok(Actor {
         kind: ActorKind::User,
         user: Some(user.id),
+        credential: Some(claims.session),
         name: user.name,
-        role: Some(crate::app::accounts::role(user.role)),
+        role: Some(role(user.role)),
         scopes: None,
         ..nobody
     })

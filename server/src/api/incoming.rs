@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::decode::{self, Decoded};
+use crate::app::look_up::Wanted;
 
 /// Largest body, in bytes: ten thousand placements, written generously.
 pub const LARGEST_BODY: usize = 4 << 20;
@@ -21,6 +22,16 @@ pub const LARGEST_BODY: usize = 4 << 20;
 pub struct Paging {
     pub limit: u32,
     pub cursor: Option<String>,
+}
+
+impl Paging {
+    /// For lists that the engine gives.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            limit: self.limit,
+            cursor: self.cursor.as_deref(),
+        }
+    }
 }
 
 /// A request as an operation understands it.
@@ -74,7 +85,10 @@ impl<O: Operation> Incoming<O> {
                     .map_err(|_| bad_header("Last-Event-ID", "the number of an event"))
             })
             .transpose()?;
-        let accepted = header_text(headers, &header::ACCEPT)?.unwrap_or_default();
+        let accepted = header_text(headers, &header::ACCEPT)?.unwrap_or("*/*");
+        if !O::has(Trait::Raw) {
+            check_accepted(accepted)?;
+        }
         Ok(Self {
             ids,
             query: parse_query(&given)?,
@@ -116,6 +130,38 @@ fn bad_header(name: &str, wanted: &str) -> Problem {
         format!("it takes {wanted}"),
     )
     .at(name)
+}
+
+/// Whether an answer in JSON, or a stream of events where there is one, can be given.
+fn check_accepted(accepted: &str) -> Result<(), Problem> {
+    const GIVEN: [&str; 5] = [
+        "*/*",
+        "application/*",
+        "application/json",
+        "application/problem+json",
+        "text/event-stream",
+    ];
+    let named = |range: &str| {
+        range
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+    };
+    if accepted.is_empty()
+        || accepted
+            .split(',')
+            .any(|range| GIVEN.contains(&named(range).as_str()))
+    {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemType::NotAcceptable,
+        format!("the client accepts {accepted:?} only"),
+        "accept application/json",
+    )
+    .at("Accept"))
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
@@ -280,7 +326,10 @@ mod tests {
     #[test]
     fn what_a_list_does_not_know_is_refused_by_name() {
         let found = query::<ListVolumes>("number=3&limit=7&cursor=x").unwrap();
-        assert_eq!((found.query.number, found.paging.limit), (Some(3), 7));
+        assert_eq!(
+            (found.query.number, found.paging.limit),
+            (Some(ashlar_openapi::Natural(3)), 7)
+        );
         assert_eq!(
             query::<ListVolumes>("colour=red").err(),
             Some(ProblemType::UnknownParameter)

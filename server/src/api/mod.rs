@@ -6,8 +6,12 @@
 //! Invariants: every operation of the contract is routed, exactly once, and nothing else below `/api/v1`. A handler runs
 //! to its end also where its client leaves: what it began in several steps is not cut off between them.
 
+pub mod accounts;
 pub mod appliance;
+pub mod audit;
+pub mod auth;
 pub mod authenticate;
+pub mod beside;
 pub mod decode;
 pub mod events;
 pub mod incoming;
@@ -20,6 +24,7 @@ pub mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ashlar_openapi::document::BASE;
 use ashlar_openapi::{Operation, Problem, ProblemType, Trait};
@@ -29,7 +34,6 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, on};
-use ring::digest::{Context, SHA256};
 use uuid::Uuid;
 
 use crate::app::{Answer, App, Caller, Key};
@@ -135,6 +139,7 @@ async fn handle<O: Operation, F>(
 where
     F: Future<Output = Result<Response, Problem>>,
 {
+    let begun = Instant::now();
     let request_id = request_id(request.headers());
     let answered = answer::<O, F>(&app, &path, request, &request_id, handler).await;
     let mut response = answered.unwrap_or_else(|mut refused| {
@@ -142,6 +147,7 @@ where
         problem::respond(refused)
     });
     let status = response.status();
+    app.api_metrics.note(O::ID, status.as_u16(), begun.elapsed());
     if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         tracing::error!(operation = O::ID, request_id, %status, "a request failed");
     } else {
@@ -180,7 +186,7 @@ where
     let incoming = Incoming::<O>::parse(path, parts.uri.query(), &parts.headers, &body)?;
     caller.key = incoming.idempotency_key.clone().map(|key| Key {
         key,
-        fingerprint: fingerprint::<O>(parts.uri.path(), parts.uri.query(), &body),
+        fingerprint: fingerprint::<O>(app, parts.uri.path(), parts.uri.query(), &body),
     });
     let asked = Asked {
         app: Arc::clone(app),
@@ -224,20 +230,11 @@ fn request_id(headers: &HeaderMap) -> String {
         .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
-/// What makes two requests the same.
-fn fingerprint<O: Operation>(path: &str, query: Option<&str>, body: &Bytes) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    for part in [
-        O::ID.as_bytes(),
-        path.as_bytes(),
-        query.unwrap_or_default().as_bytes(),
-        body,
-    ] {
-        context.update(&(part.len() as u64).to_le_bytes());
-        context.update(part);
-    }
-    let digest = context.finish();
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+/// What makes two requests the same. Keyed: a body may hold a password, which a plain digest would let guess.
+fn fingerprint<O: Operation>(app: &App, path: &str, query: Option<&str>, body: &Bytes) -> [u8; 32] {
+    let query = query.unwrap_or_default();
+    let parts = [O::ID.as_bytes(), path.as_bytes(), query.as_bytes(), body];
+    app.service_key.digest("fingerprint of a request", &parts)
 }
 
 /// An answer as a response.
@@ -265,4 +262,24 @@ fn anonymous(origin: Option<Origin>) -> Actor {
         Some(Origin::Network(address)) => Actor::anonymous(Some(address.ip().to_canonical())),
         Some(Origin::Maintenance { .. }) | None => Actor::anonymous(None),
     }
+}
+
+/// Headers of every response: nobody keeps, guesses or frames what is answered.
+async fn headers(request: Request, next: axum::middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; frame-ancestors 'none'",
+        ));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
 }

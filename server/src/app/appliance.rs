@@ -121,7 +121,7 @@ pub async fn change(app: &App, operation: Uuid, id: Uuid, change: ApplianceChang
     app.verb(async move |appliance| appliance.change_settings(OperationId(operation), wanted).await)
         .await?;
     if let Some(limit) = change.rate_limit_bytes_per_s {
-        app.set_rate_limit(limit.map(|limit| limit.0))?;
+        app.set_rate_limit(limit.map(|limit| limit.0)).await?;
     }
     let after = json!(change);
     Ok(Done {

@@ -337,7 +337,8 @@ pub async fn check_returnable(app: &App, id: Uuid) -> Result<(), Problem> {
 
 /// Takes a device into service again.
 pub async fn give_back(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Problem> {
-    if !app.answered(operation).await? {
+    // Where it serves although it did not when the operation began, a start has taken it, after a crash.
+    if !app.answered(operation).await? && check_returnable(app, id).await.is_ok() {
         let source = app.engine.locations.of(id).ok_or_else(|| {
             Problem::new(
                 ProblemType::DeviceAbsent,
@@ -351,14 +352,8 @@ pub async fn give_back(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Pro
             .await
             .map_err(|error| of_engine(&error))?;
         let device = reopened(app, source, held).await?;
-        let returned = app
-            .verb(async move |appliance| appliance.return_device(OperationId(operation), device).await)
-            .await;
-        match returned {
-            // It was not when the operation began: a start took it, after a crash.
-            Err(refused) if refused.kind == ProblemType::DeviceInService => {}
-            other => drop(other?),
-        }
+        app.verb(async move |appliance| appliance.return_device(OperationId(operation), device).await)
+            .await?;
     }
     changed(
         app,

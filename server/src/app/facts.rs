@@ -1,6 +1,6 @@
 //! What the engine says of its objects, as the catalog mirrors it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_engine::appliance::{Appliance, DeviceState, ExportStatus, GroupStatus, VolumeStatus};
 use ashlar_engine::export::Polling;
@@ -41,6 +41,14 @@ impl Facts {
             volumes: appliance.volume_statuses().await.iter().map(of_volume).collect(),
             exports: appliance.exports().await.iter().map(of_export).collect(),
         }
+    }
+
+    /// Forgets these objects.
+    pub fn leave_out(&mut self, ids: &BTreeSet<Uuid>) {
+        self.devices.retain(|device| !ids.contains(&device.id));
+        self.raid_groups.retain(|group| !ids.contains(&group.id));
+        self.volumes.retain(|volume| !ids.contains(&volume.id));
+        self.exports.retain(|export| !ids.contains(&export.id));
     }
 }
 

@@ -17,6 +17,7 @@ pub mod intent;
 pub mod jobs;
 pub mod locks;
 pub mod look_up;
+pub mod metrics;
 pub mod operations;
 pub mod raid_groups;
 pub mod reconcile;
@@ -35,7 +36,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::auth::Actor;
-use crate::auth::sessions::Sessions;
+use crate::auth::service_key::ServiceKey;
+use crate::auth::sessions::{KeysError, Sessions};
 use crate::catalog::{Catalog, CatalogError};
 use crate::engine::Engine;
 use crate::log_ring::LogRing;
@@ -49,10 +51,13 @@ pub struct App {
     pub catalog_kind: CatalogKind,
     pub engine: Engine,
     pub sessions: Sessions,
+    pub service_key: ServiceKey,
     /// Where hosts attach.
     pub nbd_uri: String,
+    pub data_dir: std::path::PathBuf,
     pub started_at: OffsetDateTime,
     pub locks: locks::Locks,
+    pub api_metrics: metrics::ApiMetrics,
     /// What of jobs stands only in memory.
     pub jobs: jobs::live::Live,
     /// Events as they come.
@@ -73,6 +78,7 @@ pub struct Parts {
     pub engine: Engine,
     pub sessions: Sessions,
     pub nbd_uri: String,
+    pub data_dir: std::path::PathBuf,
     /// Where the limit of all background work is kept.
     pub limit_path: std::path::PathBuf,
     pub support_folder: std::path::PathBuf,
@@ -87,17 +93,20 @@ struct Limit {
 
 impl App {
     /// # Errors
-    /// Where the data folder cannot be read.
-    pub fn new(parts: Parts) -> Result<Self, crate::files::FileError> {
+    /// Where the data folder cannot be read or written.
+    pub fn new(parts: Parts) -> Result<Self, KeysError> {
         let limit = crate::files::read_json(&parts.limit_path)?.flatten();
         Ok(Self {
             catalog: parts.catalog,
             catalog_kind: parts.catalog_kind,
             engine: parts.engine,
             sessions: parts.sessions,
+            service_key: ServiceKey::open(&parts.data_dir.join("service-key.json"))?,
             nbd_uri: parts.nbd_uri,
+            data_dir: parts.data_dir,
             started_at: OffsetDateTime::now_utc(),
             locks: locks::Locks::default(),
+            api_metrics: metrics::ApiMetrics::default(),
             jobs: jobs::live::Live::default(),
             feed: events::feed::Feed::default(),
             log: parts.log,
@@ -115,9 +124,16 @@ impl App {
         *self.limit.value.borrow()
     }
 
-    fn set_rate_limit(&self, limit: Option<u64>) -> Result<(), Problem> {
+    /// Has the engine keep to the limit, also after it was opened anew.
+    pub async fn apply_rate_limit(&self) {
+        // Without an appliance there is nothing to be limited.
+        let _ = self.engine.limit_copying(self.rate_limit()).await;
+    }
+
+    async fn set_rate_limit(&self, limit: Option<u64>) -> Result<(), Problem> {
         crate::files::write_json(&self.limit.path, &limit).map_err(|error| devices::file_problem(&error))?;
         self.limit.value.send_replace(limit);
+        self.apply_rate_limit().await;
         Ok(())
     }
 
@@ -188,7 +204,7 @@ pub struct Caller {
 #[derive(Debug, Clone)]
 pub struct Key {
     pub key: String,
-    /// SHA-256 of operation, path, query and body.
+    /// Of operation, path, query and body; keyed, for the body may hold a password.
     pub fingerprint: [u8; 32],
 }
 

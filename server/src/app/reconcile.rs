@@ -16,11 +16,12 @@ use uuid::Uuid;
 
 use super::change::{Audited, Begun, Change, NewEvent};
 use super::facts::Facts;
+use super::intent::Intent;
 use super::refusals::of_engine;
-use super::{Answer, App, Caller, appliance, catalog_problem};
+use super::{Answer, App, Caller, accounts, appliance, catalog_problem};
 use crate::catalog::{
-    Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, identity, operations,
-    raid_groups, volumes,
+    Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, idempotency, identity,
+    operations, raid_groups, volumes,
 };
 use crate::engine::{EngineError, EngineState};
 use crate::steps::step;
@@ -50,26 +51,54 @@ pub async fn reconcile(app: Arc<App>, catalog: Catalog, found: Found) -> Reconci
         )
         .into());
     }
+    app.apply_rate_limit().await;
     let epoch = app.epoch().await;
-    let restored = !found.continued && found.identity.is_some_and(|identity| identity.epoch + 1 < epoch);
+    if !found.continued && app.knows_more_than(&catalog).await? {
+        abandon_all(&catalog).await?;
+    }
     if *app.engine.state().borrow() == EngineState::Open {
         let mirrored = app.mirror(&catalog, Presence::Adopted).await?;
         if mirrored.adopted + mirrored.missing > 0 {
             tracing::info!(?mirrored, "the catalog was brought to what the devices say");
         }
     }
-    if restored {
-        let mut connection = catalog.acquire().await?;
-        let abandoned = operations::abandon_all(&mut connection).await?;
-        tracing::warn!(
-            abandoned = abandoned.len(),
-            "the catalog is an older one that was restored"
-        );
-    }
+    accounts::first_admin(&catalog, &app.data_dir)
+        .await
+        .map_err(|problem| problem.to_string())?;
     Ok(Identity { appliance: id, epoch })
 }
 
+/// Gives up what is unfinished in a restored dump. Its keys are free: whoever asks again, asks anew.
+async fn abandon_all(catalog: &Catalog) -> Result<(), CatalogError> {
+    let mut transaction = catalog.begin().await?;
+    let abandoned = operations::abandon_all(&mut transaction).await?;
+    for operation in &abandoned {
+        idempotency::release_of_operation(&mut transaction, *operation).await?;
+    }
+    transaction.commit().await?;
+    tracing::warn!(
+        abandoned = abandoned.len(),
+        "the catalog is an older one that was restored"
+    );
+    Ok(())
+}
+
 impl App {
+    /// Whether the catalog is an older one than the one that the engine's changes were written down in: the engine hears
+    /// of an operation only after that, so that the newest one it knows stands in every catalog that is not older. What
+    /// was pruned counts as older: then nothing was changed for long, and nothing is unfinished.
+    async fn knows_more_than(&self, catalog: &Catalog) -> Result<bool, CatalogError> {
+        let newest = self
+            .engine
+            .with(async |appliance| appliance.newest_operation().await)
+            .await;
+        let Ok(Some(newest)) = newest else {
+            return Ok(false);
+        };
+        let mut connection = catalog.acquire().await?;
+        Ok(operations::get(&mut connection, newest.0).await?.is_none())
+    }
+
     /// The engine's count of starts; 0 where there is no appliance yet.
     pub async fn epoch(&self) -> i64 {
         let epoch = self.engine.with(async |appliance| appliance.epoch().await).await;
@@ -84,11 +113,13 @@ impl App {
     /// # Errors
     /// As the catalog's.
     pub async fn mirror(&self, catalog: &Catalog, new_as: Presence) -> Result<Mirrored, CatalogError> {
-        let facts = self
+        let mut facts = self
             .facts()
             .await
             .map_err(|error| CatalogError::Unavailable(error.to_string()))?;
         let mut transaction = catalog.begin().await?;
+        // What an unfinished operation makes is not adopted: it is known when that is rolled forward.
+        facts.leave_out(&being_made(&mut transaction).await?);
         let mirrored = write(&mut transaction, &facts, new_as).await?;
         transaction.commit().await?;
         Ok(mirrored)
@@ -132,24 +163,15 @@ impl App {
             Begun::New(change) => change,
             Begun::Answered(answer) => return Ok(answer),
         };
-        if *self.engine.state().borrow() != EngineState::Blank {
-            return Err(Problem::new(
-                ProblemType::ApplianceNotBlank,
-                "the appliance has devices of its own",
-                "import into an appliance with a new data folder",
-            ));
-        }
-        let imported = self.engine.import(import.sources.clone()).await;
-        imported.map_err(|error| of_engine(&error))?.map_err(|why| {
-            let correction = "give all devices of one appliance, and none that is in use";
-            Problem::new(ProblemType::DeviceCannotBeOpened, why, correction).at("/sources")
-        })?;
+        self.take_over(&import).await?;
         step("the devices are imported");
         let facts = self.facts().await.map_err(|error| of_engine(&error))?;
         let (id, epoch) = (self.engine.id().0, self.epoch().await);
         let connection = change.connection();
         let written = async {
             write(connection, &facts, Presence::Present).await?;
+            // Where a crash cut this off, the start after it has adopted them.
+            forget(connection).await?;
             identity::set(connection, Identity { appliance: id, epoch }).await
         };
         written.await.map_err(|error| catalog_problem(&error))?;
@@ -162,6 +184,26 @@ impl App {
         change
             .commit(Answer::of::<ImportAppliance>(&body).tagged(tag))
             .await
+    }
+
+    /// Opens the devices, unless the same import has done so before a crash.
+    async fn take_over(&self, import: &Import) -> Result<(), Problem> {
+        let blank = *self.engine.state().borrow() == EngineState::Blank;
+        if !blank && self.engine.was_imported_from(&import.sources) {
+            return Ok(());
+        }
+        if !blank {
+            return Err(Problem::new(
+                ProblemType::ApplianceNotBlank,
+                "the appliance has devices of its own",
+                "import into an appliance with a new data folder",
+            ));
+        }
+        let imported = self.engine.import(import.sources.clone()).await;
+        imported.map_err(|error| of_engine(&error))?.map_err(|why| {
+            let correction = "give all devices of one appliance, and none that is in use";
+            Problem::new(ProblemType::DeviceCannotBeOpened, why, correction).at("/sources")
+        })
     }
 
     fn note(&self, change: &mut Change<'_>, kind: &'static str, data: serde_json::Value) {
@@ -186,6 +228,17 @@ impl App {
             .with(async move |appliance| Facts::read(appliance, &places).await)
             .await
     }
+}
+
+/// Objects that unfinished operations make.
+async fn being_made(connection: &mut PgConnection) -> Result<BTreeSet<Uuid>, CatalogError> {
+    let unfinished = operations::unfinished(connection).await?;
+    let makes = |operation: &operations::Operation| {
+        let intent = serde_json::from_value::<Intent>(operation.intent.clone());
+        intent.is_ok_and(|intent| intent.creates())
+    };
+    let made = unfinished.iter().filter(|operation| makes(operation));
+    Ok(made.map(|operation| operation.object_id).collect())
 }
 
 fn number(count: usize) -> Natural {

@@ -254,8 +254,16 @@ pub fn of_range(error: &ExtentError) -> Problem {
     }
 }
 
-/// Offset and length that add up to too much.
-pub fn overflow(offset: u64, length: u64) -> Problem {
+/// The range, where its end is a number that the API can say.
+///
+/// # Errors
+/// [`ProblemType::RangeOverflow`].
+pub fn bounded(offset: u64, length: u64) -> Result<ByteRange, Problem> {
+    let range = ByteRange::new(offset, length).filter(|range| range.end() <= MOST);
+    range.ok_or_else(|| overflow(offset, length))
+}
+
+fn overflow(offset: u64, length: u64) -> Problem {
     Problem::new(
         ProblemType::RangeOverflow,
         format!(

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::change::{Audited, NewEvent};
 use super::devices::{bytes, count, natural, presence};
 use super::operations::Done;
-use super::refusals::{of_engine, of_range, of_verb, overflow, to_range};
+use super::refusals::{bounded, of_engine, of_range, of_verb, to_range};
 use super::show::Show;
 use super::touched::Touched;
 use super::{App, facts, no_such};
@@ -119,8 +119,7 @@ fn mapped_bytes(status: &VolumeStatus) -> u64 {
 /// The bytes that a range of the request means.
 fn resolve(emulation: EmulationType, extent: Extent) -> Result<ByteRange, Problem> {
     match extent {
-        Extent::Bytes(range) => ByteRange::new(range.offset.0, range.length.0)
-            .ok_or_else(|| overflow(range.offset.0, range.length.0)),
+        Extent::Bytes(range) => bounded(range.offset.0, range.length.0),
         Extent::Tracks(tracks) => {
             let at = |track: Track| ashlar_engine::types::extent::TrackAddress {
                 cylinder: track.cylinder.0,

@@ -14,6 +14,8 @@ pub struct Actor {
     pub kind: ActorKind,
     /// The user's id; `None` at the maintenance socket and for those who are not signed in.
     pub user: Option<Uuid>,
+    /// The session or the token that let in.
+    pub credential: Option<Uuid>,
     pub name: String,
     /// `None` where nobody is signed in.
     pub role: Option<Role>,
@@ -28,6 +30,7 @@ impl Actor {
         Self {
             kind: ActorKind::Anonymous,
             user: None,
+            credential: None,
             name: "anonymous".to_owned(),
             role: None,
             scopes: None,
@@ -40,6 +43,7 @@ impl Actor {
         Self {
             kind: ActorKind::Maintenance,
             user: None,
+            credential: None,
             name,
             role: Some(Role::Admin),
             scopes: None,
@@ -52,6 +56,7 @@ impl Actor {
         Self {
             kind: ActorKind::Appliance,
             user: None,
+            credential: None,
             name: "appliance".to_owned(),
             role: None,
             scopes: None,

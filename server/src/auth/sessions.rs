@@ -25,8 +25,8 @@ const ISSUER: &str = "ashlar";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     pub sub: Uuid,
-    /// The user's credentials were changed so often when it was made: later changes make it void.
-    pub generation: i64,
+    /// The session, as the catalog knows it: where it ends, its access tokens are void.
+    pub session: Uuid,
     pub exp: i64,
     pub iat: i64,
     iss: String,
@@ -101,15 +101,15 @@ impl Sessions {
         Ok(())
     }
 
-    /// An access token for a user with this generation of credentials.
+    /// An access token for a user's session.
     ///
     /// # Errors
     /// Never but by a mistake of this program.
-    pub fn issue(&self, user: Uuid, generation: i64) -> Result<String, jsonwebtoken::errors::Error> {
+    pub fn issue(&self, user: Uuid, session: Uuid) -> Result<String, jsonwebtoken::errors::Error> {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let claims = Claims {
             sub: user,
-            generation,
+            session,
             iat: now,
             exp: now + i64::from(ACCESS_S),
             iss: ISSUER.to_owned(),
@@ -169,14 +169,14 @@ mod tests {
     #[test]
     fn a_token_is_good_across_restarts_and_one_rotation() {
         let folder = tempfile::tempdir().unwrap();
-        let user = Uuid::new_v4();
-        let token = sessions(&folder).issue(user, 3).unwrap();
+        let (user, session) = (Uuid::new_v4(), Uuid::new_v4());
+        let token = sessions(&folder).issue(user, session).unwrap();
         let again = sessions(&folder);
         let claims = again.check(&token).unwrap();
-        assert_eq!((claims.sub, claims.generation), (user, 3));
+        assert_eq!((claims.sub, claims.session), (user, session));
         again.rotate().unwrap();
         assert!(again.check(&token).is_ok());
-        let later = again.issue(user, 3).unwrap();
+        let later = again.issue(user, session).unwrap();
         assert!(sessions(&folder).check(&later).is_ok());
     }
 
@@ -184,9 +184,9 @@ mod tests {
     fn what_another_appliance_signed_or_somebody_changed_is_refused() {
         let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (ours, theirs) = (sessions(&folder), sessions(&other));
-        let token = theirs.issue(Uuid::new_v4(), 1).unwrap();
+        let token = theirs.issue(Uuid::new_v4(), Uuid::nil()).unwrap();
         assert!(ours.check(&token).is_err());
-        let mut forged = ours.issue(Uuid::new_v4(), 1).unwrap();
+        let mut forged = ours.issue(Uuid::new_v4(), Uuid::nil()).unwrap();
         let last = if forged.ends_with('A') { "B" } else { "A" };
         // Not the last character, of which not every bit counts.
         forged.replace_range(forged.len() - 2..forged.len() - 1, last);

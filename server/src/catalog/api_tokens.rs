@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::CatalogError;
 use super::page::{After, Listing, Page, Part, SortBy, time_text};
+use super::users::Role;
 
 /// A row.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -77,7 +78,8 @@ macro_rules! api_tokens {
 }
 
 /// # Errors
-/// [`CatalogError::Constraint`] `api_tokens_name` where the user has one of that name that is not revoked.
+/// [`CatalogError::Constraint`] `api_tokens_name` where the user has one of that name that is not revoked, and
+/// `api_tokens_pkey` where there is one of that id.
 pub async fn insert(conn: &mut PgConnection, new: &NewApiToken<'_>) -> Result<ApiToken, CatalogError> {
     let row = api_tokens!(
         "insert into api_tokens (id, user_id, name, hash, scopes, expires_at) values ($1, $2, $3, $4, $5, $6) \
@@ -98,9 +100,28 @@ pub async fn get(conn: &mut PgConnection, id: Uuid) -> Result<Option<ApiToken>, 
     Ok(row.fetch_optional(conn).await?)
 }
 
-/// Also where it is expired or revoked.
-pub async fn by_hash(conn: &mut PgConnection, hash: &[u8; 32]) -> Result<Option<ApiToken>, CatalogError> {
-    let row = api_tokens!("select", "from api_tokens where hash = $1", hash.as_slice());
+/// Who a good token lets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub token: Uuid,
+    pub scopes: Vec<String>,
+    /// A use was noted within the last minute.
+    pub use_is_noted: bool,
+    pub user_id: Uuid,
+    pub user_name: String,
+    pub role: Role,
+}
+
+/// Whose token has that hash, where it is good: neither revoked nor expired, and its user enabled.
+pub async fn holder(conn: &mut PgConnection, hash: &[u8; 32]) -> Result<Option<Holder>, CatalogError> {
+    let row = sqlx::query_as!(
+        Holder,
+        r#"select api_tokens.id as token, scopes, user_id, users.name as user_name, role as "role: Role",
+             coalesce(last_used_at > now() - interval '1 minute', false) as "use_is_noted!"
+           from api_tokens join users on users.id = user_id
+           where hash = $1 and enabled and revoked_at is null and (expires_at is null or expires_at > now())"#,
+        hash.as_slice(),
+    );
     Ok(row.fetch_optional(conn).await?)
 }
 

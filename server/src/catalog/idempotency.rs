@@ -18,7 +18,7 @@ pub struct IdempotencyKey {
     /// Whose key it is.
     pub principal: String,
     pub key: String,
-    /// SHA-256 of method, path and body.
+    /// Keyed digest of operation, path, query and body.
     pub fingerprint: Vec<u8>,
     /// Where the engine takes part.
     pub operation: Option<Uuid>,

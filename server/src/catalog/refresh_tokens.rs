@@ -26,6 +26,8 @@ pub enum Rotation {
     Reused {
         user_id: Uuid,
         family: Uuid,
+        /// The family was good until now.
+        ended: bool,
     },
     Expired,
     Unknown,
@@ -51,7 +53,8 @@ pub async fn issue(
     Ok(())
 }
 
-/// Exchanges the token with that hash for a new one. Of several at once, one is first.
+/// Exchanges the token with that hash for a new one. Of several at once, one is first. Its user is locked before, see
+/// [`revoke_of_user`].
 pub async fn rotate(
     conn: &mut PgConnection,
     hash: &[u8; 32],
@@ -69,8 +72,12 @@ pub async fn rotate(
     };
     let (user_id, family) = (old.user_id, old.family);
     if old.revoked_at.is_some() {
-        revoke_family(conn, family).await?;
-        return Ok(Rotation::Reused { user_id, family });
+        let ended = revoke_family(conn, family).await? > 0;
+        return Ok(Rotation::Reused {
+            user_id,
+            family,
+            ended,
+        });
     }
     if old.expired {
         return Ok(Rotation::Expired);
@@ -92,17 +99,18 @@ pub async fn rotate(
     Ok(Rotation::Rotated { user_id, family })
 }
 
-/// Signs out: whatever that token descends from or led to is void. Returns whether there is such a token.
-pub async fn revoke(conn: &mut PgConnection, hash: &[u8; 32]) -> Result<bool, CatalogError> {
-    let family = sqlx::query_scalar!(
+/// Signs out: whatever that token descends from or led to is void. Returns the family,
+/// where it was good.
+pub async fn revoke(conn: &mut PgConnection, hash: &[u8; 32]) -> Result<Option<Uuid>, CatalogError> {
+    let found = sqlx::query!(
         "select family from refresh_tokens where hash = $1 for update",
         hash.as_slice()
     )
     .fetch_optional(&mut *conn)
     .await?;
-    match family {
-        Some(family) => revoke_family(conn, family).await.map(|_count| true),
-        None => Ok(false),
+    match found {
+        Some(token) if revoke_family(conn, token.family).await? > 0 => Ok(Some(token.family)),
+        _ => Ok(None),
     }
 }
 
@@ -117,11 +125,18 @@ pub async fn revoke_family(conn: &mut PgConnection, family: Uuid) -> Result<u64,
     Ok(revoked.rows_affected())
 }
 
+/// Ends the user's sessions, but for one. The user is locked before: one that is refreshed at this moment would escape.
 /// Returns how many were good.
-pub async fn revoke_of_user(conn: &mut PgConnection, user_id: Uuid) -> Result<u64, CatalogError> {
+pub async fn revoke_of_user(
+    conn: &mut PgConnection,
+    user_id: Uuid,
+    but: Option<Uuid>,
+) -> Result<u64, CatalogError> {
     let revoked = sqlx::query!(
-        "update refresh_tokens set revoked_at = now() where user_id = $1 and revoked_at is null",
+        "update refresh_tokens set revoked_at = now() \
+         where user_id = $1 and revoked_at is null and family is distinct from $2",
         user_id,
+        but,
     )
     .execute(conn)
     .await?;

@@ -1,7 +1,5 @@
 //! Accounts.
 
-use std::time::Duration;
-
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -29,11 +27,7 @@ pub struct User {
     pub password_hash: String,
     pub role: Role,
     pub enabled: bool,
-    /// An access token of another generation is void.
-    pub credential_generation: i64,
-    /// In a row.
-    pub failed_sign_ins: i32,
-    pub locked_until: Option<OffsetDateTime>,
+    pub last_sign_in_at: Option<OffsetDateTime>,
     pub version: i64,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
@@ -62,7 +56,6 @@ pub struct NewUser<'a> {
 /// What is to be otherwise.
 #[derive(Clone, Default)]
 pub struct UserEdit<'a> {
-    pub name: Option<&'a str>,
     pub password_hash: Option<&'a str>,
     pub role: Option<Role>,
     pub enabled: Option<bool>,
@@ -105,8 +98,8 @@ macro_rules! users {
     ($before:literal, $after:literal $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             User,
-            $before + " id, name, password_hash, role as \"role: Role\", enabled, credential_generation, \
-             failed_sign_ins, locked_until, version, created_at, updated_at " + $after
+            $before + " id, name, password_hash, role as \"role: Role\", enabled, last_sign_in_at, version, \
+             created_at, updated_at " + $after
             $(, $argument)*
         )
     };
@@ -144,26 +137,60 @@ pub async fn by_name(conn: &mut PgConnection, name: &str) -> Result<Option<User>
     Ok(row.fetch_optional(conn).await?)
 }
 
-/// Raises the version, and the generation where another password, role or being enabled makes access tokens void.
-/// `None` where there is no such user.
-///
-/// # Errors
-/// [`CatalogError::Constraint`] `users_name` where another has the name.
+/// The user whose session that is, where it is good: the user enabled, the session neither ended nor expired.
+pub async fn by_session(
+    conn: &mut PgConnection,
+    id: Uuid,
+    session: Uuid,
+) -> Result<Option<User>, CatalogError> {
+    let row = users!(
+        "select",
+        "from users where id = $1 and enabled and exists \
+           (select from refresh_tokens where family = $2 and user_id = $1 and revoked_at is null and expires_at > now())",
+        id,
+        session,
+    );
+    Ok(row.fetch_optional(conn).await?)
+}
+
+/// The user with the refresh token of that hash, good or not.
+pub async fn by_refresh_token(
+    conn: &mut PgConnection,
+    hash: &[u8; 32],
+) -> Result<Option<User>, CatalogError> {
+    let row = users!(
+        "select",
+        "from users where id = (select user_id from refresh_tokens where hash = $1)",
+        hash.as_slice(),
+    );
+    Ok(row.fetch_optional(conn).await?)
+}
+
+/// As [`by_refresh_token`]. Nobody else changes the user until the transaction ends.
+pub async fn lock_by_refresh_token(
+    conn: &mut PgConnection,
+    hash: &[u8; 32],
+) -> Result<Option<User>, CatalogError> {
+    let row = users!(
+        "select",
+        "from users where id = (select user_id from refresh_tokens where hash = $1) for update",
+        hash.as_slice(),
+    );
+    Ok(row.fetch_optional(conn).await?)
+}
+
+/// Raises the version. `None` where there is no such user.
 pub async fn update(
     conn: &mut PgConnection,
     id: Uuid,
     edit: &UserEdit<'_>,
 ) -> Result<Option<User>, CatalogError> {
     let row = users!(
-        "update users set name = coalesce($2, name), password_hash = coalesce($3, password_hash), \
-           role = coalesce($4, role), enabled = coalesce($5, enabled), version = version + 1, updated_at = now(), \
-           credential_generation = credential_generation + case \
-             when (coalesce($3, password_hash), coalesce($4, role), coalesce($5, enabled)) \
-               is distinct from (password_hash, role, enabled) then 1 else 0 end \
+        "update users set password_hash = coalesce($2, password_hash), role = coalesce($3, role), \
+           enabled = coalesce($4, enabled), version = version + 1, updated_at = now() \
          where id = $1 returning",
         "",
         id,
-        edit.name,
         edit.password_hash,
         edit.role.map(Role::as_str),
         edit.enabled,
@@ -171,16 +198,10 @@ pub async fn update(
     Ok(row.fetch_optional(conn).await?)
 }
 
-/// Makes every access token of the user void. Returns whether there is such a user.
-pub async fn raise_generation(conn: &mut PgConnection, id: Uuid) -> Result<bool, CatalogError> {
-    let raised = sqlx::query!(
-        "update users set credential_generation = credential_generation + 1, version = version + 1, \
-           updated_at = now() where id = $1",
-        id,
-    )
-    .execute(conn)
-    .await?;
-    Ok(raised.rows_affected() > 0)
+/// Whether there is no user at all.
+pub async fn none(conn: &mut PgConnection) -> Result<bool, CatalogError> {
+    let none = sqlx::query_scalar!(r#"select not exists (select from users) as "none!""#);
+    Ok(none.fetch_one(conn).await?)
 }
 
 /// The admins that can sign in, locked until the transaction ends: so that the last one is not taken away by two at
@@ -191,39 +212,17 @@ pub async fn lock_enabled_admins(conn: &mut PgConnection) -> Result<Vec<Uuid>, C
     Ok(ids.fetch_all(conn).await?)
 }
 
-/// Counts a failed sign-in; from `lock_after` in a row on, each locks the account for a while. Returns the count, or
-/// `None` where there is no such user.
-pub async fn note_failed_sign_in(
-    conn: &mut PgConnection,
-    id: Uuid,
-    lock_after: i32,
-    lock_for: Duration,
-) -> Result<Option<i32>, CatalogError> {
-    let count = sqlx::query_scalar!(
-        "update users set failed_sign_ins = least(failed_sign_ins, 1000000) + 1, \
-           locked_until = case when failed_sign_ins + 1 >= $2 then now() + make_interval(secs => $3) \
-             else locked_until end \
-         where id = $1 returning failed_sign_ins",
-        id,
-        lock_after,
-        lock_for.as_secs_f64(),
+/// Notes a sign-in. It is no edit: the version stays. `None` where there is no such user.
+pub async fn note_sign_in(conn: &mut PgConnection, id: Uuid) -> Result<Option<User>, CatalogError> {
+    let row = users!(
+        "update users set last_sign_in_at = now() where id = $1 returning",
+        "",
+        id
     );
-    Ok(count.fetch_optional(conn).await?)
+    Ok(row.fetch_optional(conn).await?)
 }
 
-/// Forgets the failures.
-pub async fn note_sign_in(conn: &mut PgConnection, id: Uuid) -> Result<(), CatalogError> {
-    sqlx::query!(
-        "update users set failed_sign_ins = 0, locked_until = null \
-         where id = $1 and (failed_sign_ins > 0 or locked_until is not null)",
-        id,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// With its tokens. Returns whether there was one.
+/// With its tokens and sessions. Returns whether there was one.
 pub async fn delete(conn: &mut PgConnection, id: Uuid) -> Result<bool, CatalogError> {
     let deleted = sqlx::query!("delete from users where id = $1", id)
         .execute(conn)

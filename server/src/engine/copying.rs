@@ -14,6 +14,15 @@ pub struct Copying {
 }
 
 impl Engine {
+    /// Bounds what all groups copy together, in bytes per second.
+    ///
+    /// # Errors
+    /// Where there is no appliance.
+    pub async fn limit_copying(&self, all: Option<u64>) -> Result<(), EngineError> {
+        self.with(async move |appliance| appliance.set_copy_limits(all))
+            .await
+    }
+
     /// Has a group copy so from now on. Returns whether it serves: one that does not has nothing to hold up.
     ///
     /// # Errors
@@ -26,7 +35,8 @@ impl Engine {
             let Some(group) = appliance.group(status.record.number) else {
                 return false;
             };
-            tracing::debug!(group = %group.number(), ?copying, "how the group copies");
+            group.set_copy_limit(copying.limit);
+            group.set_copy_paused(copying.paused);
             true
         })
         .await

@@ -65,6 +65,9 @@ struct Identity {
     id: Uuid,
     /// Its first device was made part of it.
     made: bool,
+    /// From where it was taken over, where it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    imported: Vec<DeviceSource>,
 }
 
 thread_local! {
@@ -106,6 +109,7 @@ impl Engine {
                 let identity = Identity {
                     id: Uuid::new_v4(),
                     made: false,
+                    imported: Vec::new(),
                 };
                 files::write_json(&identity_path, &identity)?;
                 identity
@@ -164,7 +168,12 @@ impl Engine {
     /// Opens what the locations lead to.
     async fn open(&self) {
         let identity = self.identity();
-        let sources = self.locations.sources();
+        let mut sources = self.locations.sources();
+        // An import was cut off after it was decided.
+        let unlisted = sources.is_empty() && !identity.imported.is_empty();
+        if unlisted {
+            sources.clone_from(&identity.imported);
+        }
         if sources.is_empty() && !identity.made {
             return;
         }
@@ -179,7 +188,7 @@ impl Engine {
                 self.close().await;
                 EngineState::Unavailable(other)
             }
-            Ok(Ok(_)) => match self.mark_made() {
+            Ok(Ok(opened)) => match self.note_opened(opened, unlisted) {
                 Ok(()) => EngineState::Open,
                 Err(error) => EngineState::Unavailable(error.to_string()),
             },
@@ -192,6 +201,14 @@ impl Engine {
             tracing::error!(why, "the appliance's devices could not be opened");
         }
         self.state.send_replace(state);
+    }
+
+    /// Keeps what a start has found.
+    fn note_opened(&self, opened: Opened, unlisted: bool) -> Result<(), FileError> {
+        if unlisted {
+            self.locations.replace(opened.places)?;
+        }
+        self.mark_made()
     }
 
     fn mark_made(&self) -> Result<(), FileError> {
@@ -254,21 +271,31 @@ impl Engine {
     /// The outer one: it is not blank, or stops. The inner one: why the devices cannot be opened.
     pub async fn import(&self, sources: Vec<DeviceSource>) -> Result<Result<(), String>, EngineError> {
         let options = self.options(true);
+        let imported = sources.clone();
         let opened = self.run(move || open_appliance(sources, options)).await?;
         let Opened { id, places } = match opened {
             Ok(opened) => opened,
             Err(why) => return Ok(Err(why)),
         };
+        // This decides: from here on a start takes the devices over.
         let kept = self
-            .locations
-            .replace(places)
-            .and_then(|()| self.set_identity(Identity { id: id.0, made: true }));
+            .set_identity(Identity {
+                id: id.0,
+                made: true,
+                imported,
+            })
+            .and_then(|()| self.locations.replace(places));
         if let Err(error) = kept {
             self.close().await;
             return Ok(Err(error.to_string()));
         }
         self.state.send_replace(EngineState::Open);
         Ok(Ok(()))
+    }
+
+    /// Whether the appliance was taken over from just these.
+    pub fn was_imported_from(&self, sources: &[DeviceSource]) -> bool {
+        !sources.is_empty() && self.identity().imported == sources
     }
 
     /// Calls the appliance on its thread.

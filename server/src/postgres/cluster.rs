@@ -56,18 +56,28 @@ impl Cluster {
         make_folder(&folder, 0o711)?;
         let data = folder.join("data");
         let binaries = Binaries::find(programs, made_by(&data)?)?;
-        if !data.exists() {
-            initdb(&binaries, &account, &folder, &data)?;
-        }
-        give_way(&data)?;
-        write_access(&folder, &account)?;
         let sockets = Sockets::choose(&folder, &account)?;
-        Ok(Self {
+        let cluster = Self {
             binaries,
             account,
             folder,
             sockets,
-        })
+        };
+        cluster.make_where_gone()?;
+        give_way(&data)?;
+        write_access(&cluster.folder, &cluster.account)?;
+        Ok(cluster)
+    }
+
+    /// Makes the cluster where there is none: at the first start, and after somebody has taken it away.
+    pub(super) fn make_where_gone(&self) -> Result<(), PostgresError> {
+        let data = self.data();
+        // An empty folder is none either: what is renamed there replaces it.
+        let is_there = fs::read_dir(&data).is_ok_and(|mut files| files.next().is_some());
+        match is_there {
+            true => Ok(()),
+            false => initdb(&self.binaries, &self.account, &self.folder, &data),
+        }
     }
 
     pub fn data(&self) -> PathBuf {

@@ -189,6 +189,7 @@ fn supervise(cluster: &Cluster, shared: &Shared) {
 
 /// One life of the database server: how it ended, and whether it had been ready.
 fn run_once(cluster: &Cluster, shared: &Shared) -> Result<(ExitStatus, bool), PostgresError> {
+    cluster.make_where_gone()?;
     let program = cluster.binaries.program("postgres");
     let mut child = command(cluster, &program)
         .spawn()

@@ -53,20 +53,29 @@ async fn a_token_used_twice_makes_its_whole_family_void() {
     };
     assert_eq!(rotate(conn, 1, 2).await, rotated);
     assert_eq!(rotate(conn, 2, 3).await, rotated);
-    let reused = Rotation::Reused {
+    let reused = |ended| Rotation::Reused {
         user_id: user,
         family,
+        ended,
     };
-    assert_eq!(rotate(conn, 1, 4).await, reused);
-    assert_eq!(rotate(conn, 3, 5).await, reused, "the good one is void, too");
+    assert_eq!(rotate(conn, 1, 4).await, reused(true));
+    assert_eq!(
+        rotate(conn, 3, 5).await,
+        reused(false),
+        "the good one is void, too"
+    );
     assert_eq!(rotate(conn, 7, 8).await, Rotation::Unknown);
     let kept = rotate(conn, 9, 10).await;
     assert!(
         matches!(kept, Rotation::Rotated { .. }),
         "another sign-in is untouched"
     );
-    assert!(refresh_tokens::revoke(conn, &hash(10)).await.unwrap());
-    assert_eq!(refresh_tokens::revoke_of_user(conn, user).await.unwrap(), 0);
+    assert_eq!(
+        refresh_tokens::revoke(conn, &hash(10)).await.unwrap(),
+        Some(other)
+    );
+    assert_eq!(refresh_tokens::revoke(conn, &hash(10)).await.unwrap(), None);
+    assert_eq!(refresh_tokens::revoke_of_user(conn, user, None).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -97,7 +106,8 @@ async fn of_two_that_use_a_token_at_once_one_is_a_thief() {
     }));
     assert!(outcomes.contains(&Rotation::Reused {
         user_id: user,
-        family
+        family,
+        ended: true
     }));
     let conn = &mut *database.pool.acquire().await.unwrap();
     assert_eq!(refresh_tokens::revoke_family(conn, family).await.unwrap(), 0);
@@ -130,38 +140,50 @@ async fn an_expired_token_gives_nothing_and_is_pruned() {
 }
 
 #[tokio::test]
-async fn what_changes_a_users_rights_makes_access_tokens_void_and_a_new_name_does_not() {
+async fn a_session_is_good_until_its_tokens_are_revoked_or_its_user_is_disabled() {
     let database = Database::migrated().await;
     let conn = &mut *database.pool.acquire().await.unwrap();
     let anna = user(conn, "Anna").await;
-    let renamed = UserEdit {
-        name: Some("Anne"),
-        ..UserEdit::default()
-    };
-    let renamed = users::update(conn, anna.id, &renamed).await.unwrap().unwrap();
-    assert_eq!((renamed.version, renamed.credential_generation), (2, 1));
-    let demoted = UserEdit {
-        role: Some(Role::Viewer),
-        ..UserEdit::default()
-    };
-    let demoted = users::update(conn, anna.id, &demoted).await.unwrap().unwrap();
-    assert_eq!(
-        (demoted.role, demoted.version, demoted.credential_generation),
-        (Role::Viewer, 3, 2)
-    );
-    assert!(users::raise_generation(conn, anna.id).await.unwrap());
-    let found = users::by_name(conn, "aNNE").await.unwrap().unwrap();
-    assert_eq!((found.id, found.credential_generation), (anna.id, 3));
-    assert!(users::lock_enabled_admins(conn).await.unwrap().is_empty());
-    assert_eq!(
-        users::update(conn, Uuid::new_v4(), &UserEdit::default())
+    let sessions = [Uuid::new_v4(), Uuid::new_v4()];
+    for (session, token_hash) in sessions.into_iter().zip([hash(1), hash(2)]) {
+        refresh_tokens::issue(conn, anna.id, session, &token(&token_hash))
             .await
-            .unwrap(),
-        None
-    );
+            .unwrap();
+    }
+    let good = async |conn: &mut PgConnection, session| {
+        let found = users::by_session(conn, anna.id, session).await.unwrap();
+        found.is_some()
+    };
+    assert!(good(conn, sessions[0]).await && good(conn, sessions[1]).await);
+    assert!(!good(conn, Uuid::new_v4()).await);
+    let ended = refresh_tokens::revoke_of_user(conn, anna.id, Some(sessions[1])).await;
+    assert_eq!(ended.unwrap(), 1);
+    assert!(!good(conn, sessions[0]).await && good(conn, sessions[1]).await);
+    let disabled = UserEdit {
+        enabled: Some(false),
+        ..UserEdit::default()
+    };
+    let disabled = users::update(conn, anna.id, &disabled).await.unwrap().unwrap();
+    assert_eq!((disabled.version, disabled.enabled), (2, false));
+    assert!(!good(conn, sessions[1]).await);
+    assert!(users::lock_enabled_admins(conn).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn names_of_users_are_one_whatever_their_case() {
+    let database = Database::migrated().await;
+    let conn = &mut *database.pool.acquire().await.unwrap();
+    assert!(users::none(conn).await.unwrap());
+    let anna = user(conn, "Anna").await;
+    assert!(!users::none(conn).await.unwrap());
+    let found = users::by_name(conn, "aNNA").await.unwrap().unwrap();
+    assert_eq!((found.id, found.last_sign_in_at), (anna.id, None));
+    let signed_in = users::note_sign_in(conn, anna.id).await.unwrap().unwrap();
+    assert!(signed_in.last_sign_in_at.is_some());
+    assert_eq!(signed_in.version, 1, "a sign-in is no edit");
     let second = NewUser {
         id: Uuid::new_v4(),
-        name: "ANNE",
+        name: "ANNA",
         password_hash: "$argon2id$one",
         role: Role::Admin,
         enabled: true,
@@ -171,30 +193,46 @@ async fn what_changes_a_users_rights_makes_access_tokens_void_and_a_new_name_doe
 }
 
 #[tokio::test]
-async fn failures_in_a_row_lock_an_account_and_a_sign_in_forgets_them() {
+async fn failed_sign_ins_count_by_name_in_a_row_and_by_address_within_a_time() {
     let database = Database::migrated().await;
     let conn = &mut *database.pool.acquire().await.unwrap();
-    let id = user(conn, "anna").await.id;
     let minute = Duration::from_secs(60);
     for count in 1..=2 {
-        let counted = users::note_failed_sign_in(conn, id, 3, minute).await.unwrap();
-        assert_eq!(counted, Some(count));
+        assert_eq!(sign_in_failures::note_name(conn, "anna").await.unwrap(), count);
     }
-    assert_eq!(users::get(conn, id).await.unwrap().unwrap().locked_until, None);
-    users::note_failed_sign_in(conn, id, 3, minute).await.unwrap();
-    let locked = users::get(conn, id).await.unwrap().unwrap();
-    assert!(locked.locked_until.unwrap() > OffsetDateTime::now_utc());
-    users::note_sign_in(conn, id).await.unwrap();
-    let signed_in = users::get(conn, id).await.unwrap().unwrap();
-    assert_eq!((signed_in.failed_sign_ins, signed_in.locked_until), (0, None));
+    assert_eq!(sign_in_failures::name_waits(conn, "anna").await.unwrap(), None);
+    sign_in_failures::lock_name(conn, "anna", minute).await.unwrap();
+    let waits = sign_in_failures::name_waits(conn, "anna").await.unwrap().unwrap();
+    assert!((1..=60).contains(&waits), "{waits}");
+    assert_eq!(sign_in_failures::name_waits(conn, "bert").await.unwrap(), None);
+    database
+        .run("update sign_in_streaks set at = now() - interval '25 hours'")
+        .await;
+    assert_eq!(
+        sign_in_failures::note_name(conn, "anna").await.unwrap(),
+        1,
+        "the row ended with the day"
+    );
+    sign_in_failures::forget_name(conn, "anna").await.unwrap();
+    assert_eq!(sign_in_failures::name_waits(conn, "anna").await.unwrap(), None);
 
     let (here, there) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-    let since = OffsetDateTime::now_utc() - minute;
-    sign_in_failures::record(conn, here, "nobody").await.unwrap();
-    sign_in_failures::record(conn, here, "anna").await.unwrap();
-    assert_eq!(sign_in_failures::count(conn, here, since).await.unwrap(), 2);
-    assert_eq!(sign_in_failures::count(conn, there, since).await.unwrap(), 0);
-    assert_eq!(sign_in_failures::prune(conn, in_an_hour()).await.unwrap(), 2);
+    sign_in_failures::note_address(conn, here).await.unwrap();
+    let waits = async |conn: &mut PgConnection, address, most| {
+        sign_in_failures::address_waits(conn, address, most, minute)
+            .await
+            .unwrap()
+    };
+    assert_eq!(waits(conn, here, 2).await, None);
+    sign_in_failures::note_address(conn, here).await.unwrap();
+    assert!(waits(conn, here, 2).await.is_some());
+    assert_eq!(waits(conn, there, 2).await, None);
+    database
+        .run("update sign_in_failures set at = now() - interval '2 minutes'")
+        .await;
+    assert_eq!(waits(conn, here, 2).await, None);
+    sign_in_failures::note_name(conn, "anna").await.unwrap();
+    assert_eq!(sign_in_failures::prune(conn, in_an_hour()).await.unwrap(), 3);
 }
 
 #[tokio::test]
@@ -216,11 +254,16 @@ async fn an_api_token_is_found_by_its_hash_and_its_name_is_free_once_it_is_revok
     let refused = api_tokens::insert(conn, &new(&second)).await;
     assert!(matches!(refused, Err(CatalogError::Constraint { name }) if name == "api_tokens_name"));
     api_tokens::note_use(conn, made.id).await.unwrap();
-    let found = api_tokens::by_hash(conn, &first).await.unwrap().unwrap();
-    assert!(found.last_used_at.is_some());
-    assert_eq!(found.scopes, scopes);
+    let holder = api_tokens::holder(conn, &first).await.unwrap().unwrap();
+    assert!(holder.use_is_noted);
+    assert_eq!(
+        (holder.token, holder.user_id, holder.role),
+        (made.id, user_id, Role::Admin)
+    );
+    assert_eq!(holder.scopes, scopes);
     assert!(api_tokens::revoke(conn, made.id).await.unwrap().is_some());
     assert_eq!(api_tokens::revoke(conn, made.id).await.unwrap(), None);
+    assert_eq!(api_tokens::holder(conn, &first).await.unwrap(), None);
     api_tokens::insert(conn, &new(&second)).await.unwrap();
     let good = ApiTokenFilter {
         user_id: Some(user_id),

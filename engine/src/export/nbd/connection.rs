@@ -96,6 +96,7 @@ where
         target: Arc::clone(&export.target),
         read_only: export.access.read_only,
         contexts: agreed.contexts,
+        counters: Arc::clone(&export.counters),
     });
     let mut transmission = Transmission {
         stream,

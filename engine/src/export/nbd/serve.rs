@@ -11,6 +11,7 @@ use super::transmission::{Command, Request};
 use crate::export::Target;
 use crate::io::{IoError, Segments};
 use crate::nbd::wire;
+use crate::statistics::{Counters, Kind};
 use crate::types::ByteRange;
 
 /// What the requests of one connection have in common.
@@ -18,6 +19,7 @@ pub(super) struct Session<T> {
     pub(super) target: Arc<T>,
     pub(super) read_only: bool,
     pub(super) contexts: MetaContexts,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// A reply, and how much payload its request kept in memory.
@@ -50,6 +52,17 @@ fn done(result: Result<(), IoError>, modifying: bool) -> Answer {
     result.map_or_else(|error| failed(&error, modifying), |()| Answer::Done)
 }
 
+/// Kind and bytes of a command that moves data or makes it durable.
+fn counted_as(command: &Command) -> Option<(Kind, u64)> {
+    match command {
+        Command::Read { range, .. } => Some((Kind::Read, range.len())),
+        Command::Write { data, .. } => Some((Kind::Write, data.len() as u64)),
+        Command::Zero { range, .. } => Some((Kind::Zero, range.len())),
+        Command::Flush => Some((Kind::Flush, 0)),
+        Command::BlockStatus { .. } | Command::Refused { .. } | Command::Disconnect => None,
+    }
+}
+
 /// Runs the request. `Disconnect` never gets here.
 pub(super) async fn serve<T: Target>(session: Rc<Session<T>>, request: Request) -> Served {
     let payload = request.payload();
@@ -59,6 +72,7 @@ pub(super) async fn serve<T: Target>(session: Rc<Session<T>>, request: Request) 
         command,
     } = request;
     let target = &*session.target;
+    let counted = counted_as(&command).map(|(kind, bytes)| session.counters.begin_untimed(kind, bytes));
     let answer = match command {
         Command::Read { range, dont_fragment } => data(target.read(range).await, range, dont_fragment),
         Command::Write { .. } | Command::Zero { .. } if session.read_only => failed(&IoError::ReadOnly, true),
@@ -72,6 +86,11 @@ pub(super) async fn serve<T: Target>(session: Rc<Session<T>>, request: Request) 
         },
         Command::Disconnect => unreachable!("the connection ends before it is served"),
     };
+    if let Some(counted) = counted
+        && !matches!(answer, Answer::Failed { .. })
+    {
+        counted.succeeded();
+    }
     Served {
         reply: Reply {
             cookie,

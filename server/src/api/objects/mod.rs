@@ -5,7 +5,7 @@ pub mod exports;
 pub mod raid_groups;
 pub mod volumes;
 
-use ashlar_openapi::{Page, Problem, ProblemType};
+use ashlar_openapi::{Natural, Page, Problem, ProblemType};
 use uuid::Uuid;
 
 use super::Routes;
@@ -21,7 +21,7 @@ pub fn routes(routes: Routes) -> Routes {
 }
 
 /// A part of a list of the catalog, in the order of `sort`.
-fn part<S>(paging: &Paging, sort: S) -> Result<Part<S>, Problem> {
+pub(super) fn part<S>(paging: &Paging, sort: S) -> Result<Part<S>, Problem> {
     Ok(Part {
         sort,
         descending: false,
@@ -31,7 +31,7 @@ fn part<S>(paging: &Paging, sort: S) -> Result<Part<S>, Problem> {
 }
 
 /// A page of the contract from one of the catalog.
-fn page<T>(items: Vec<T>, next: Option<&catalog::After>) -> Page<T> {
+pub(super) fn page<T>(items: Vec<T>, next: Option<&catalog::After>) -> Page<T> {
     Page {
         items,
         next_cursor: next.map(cursor::of_row),
@@ -61,6 +61,6 @@ fn wire_presence(presence: Option<ashlar_openapi::devices::Presence>) -> Option<
 }
 
 /// Numbers of the catalog end there.
-fn number(number: Option<u32>) -> Option<i32> {
-    number.map(|number| i32::try_from(number).unwrap_or(i32::MAX))
+fn number(number: Option<Natural>) -> Option<i32> {
+    number.map(|number| i32::try_from(number.0).unwrap_or(i32::MAX))
 }

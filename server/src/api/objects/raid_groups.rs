@@ -134,7 +134,7 @@ async fn list_logical_devices(
 ) -> Result<Answer, Problem> {
     let found = asked
         .app
-        .logical_devices(&incoming.query, &incoming.paging)
+        .logical_devices(&incoming.query, &incoming.paging.wanted())
         .await?;
     Ok(Answer::of::<ListLogicalDevices>(&found))
 }

@@ -135,7 +135,7 @@ async fn expand(asked: Asked, incoming: Incoming<ExpandVolume>) -> Result<Answer
 async fn map(asked: Asked, incoming: Incoming<MapVolume>) -> Result<Answer, Problem> {
     let found = asked
         .app
-        .volume_map(incoming.id(), &incoming.query, &incoming.paging)
+        .volume_map(incoming.id(), &incoming.query, &incoming.paging.wanted())
         .await?;
     Ok(Answer::of::<MapVolume>(&found))
 }
@@ -143,7 +143,7 @@ async fn map(asked: Asked, incoming: Incoming<MapVolume>) -> Result<Answer, Prob
 async fn ranges_of(asked: Asked, incoming: Incoming<VolumeRangesOf>) -> Result<Answer, Problem> {
     let found = asked
         .app
-        .ranges_of(incoming.id(), &incoming.query, &incoming.paging)
+        .ranges_of(incoming.id(), &incoming.query, &incoming.paging.wanted())
         .await?;
     Ok(Answer::of::<VolumeRangesOf>(&found))
 }

@@ -1,0 +1,221 @@
+//! `ashlar raid-group`
+
+use ashlar_openapi::client::{Call, Common};
+use ashlar_openapi::devices::Presence;
+use ashlar_openapi::operations::{
+    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListRaidGroups, ReplaceMember,
+};
+use ashlar_openapi::raid_groups::{
+    NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
+};
+use ashlar_openapi::{Bytes, Name};
+use clap::{Args, Subcommand};
+
+use super::device::{Devices, PRESENCES, find_devices, state};
+use super::{DryRun, Gone, One, end, show};
+use crate::Context;
+use crate::edit::edit;
+use crate::failure::Failure;
+use crate::find::{Handle, Noun, find, number};
+use crate::format;
+use crate::list::{Length, Names, Row, list};
+use crate::progress::{Waiting, made};
+use crate::values::{size, word};
+
+const LEVELS: &[&str] = &["0", "1"];
+
+/// A RAID group to be made.
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// RAID level
+    #[arg(long, value_parser = word::<RaidLevel>(LEVELS))]
+    level: RaidLevel,
+    /// The devices, in the order of their roles
+    #[arg(required = true, value_name = "DEVICE")]
+    devices: Vec<String>,
+    /// What to call it
+    #[arg(long)]
+    name: Option<Name>,
+    /// A power of two from 4KiB to 1MiB [default: 64KiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    stripe_unit: Option<Bytes>,
+    /// Length of a logical device: a power of two from 1MiB up to the smallest volume [default: as large as that]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    slice_length: Option<Bytes>,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Make a RAID group of devices that are in none
+    Create(Create),
+    /// List the RAID groups
+    List {
+        /// Only those that catalog and devices agree on, or not
+        #[arg(long, value_parser = word::<Presence>(PRESENCES))]
+        presence: Option<Presence>,
+        #[command(flatten)]
+        length: Length,
+    },
+    /// Look at a RAID group
+    Show(One),
+    /// Name a RAID group
+    Set {
+        #[command(flatten)]
+        one: One,
+        /// What to call it
+        #[arg(long, required_unless_present = "no_name")]
+        name: Option<Name>,
+        /// Take its name away
+        #[arg(long, conflicts_with = "name")]
+        no_name: bool,
+    },
+    /// Delete a RAID group; its devices are free afterwards
+    Delete(Gone),
+    /// Put a free device in the place of a member
+    Replace {
+        #[command(flatten)]
+        one: One,
+        /// The member
+        #[arg(long, value_name = "DEVICE")]
+        old: String,
+        /// The free device
+        #[arg(long, value_name = "DEVICE")]
+        new: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+impl Verb {
+    pub(crate) async fn run(self, cx: &Context) -> Result<(), Failure> {
+        let one = async |text: &str| find::<RaidGroups>(&cx.client, text).await;
+        match self {
+            Self::Create(create) => create.run(cx).await,
+            Self::List { presence, length } => {
+                let filter = RaidGroupFilter {
+                    presence,
+                    ..RaidGroupFilter::default()
+                };
+                list(cx, Call::<ListRaidGroups>::at(&[]).query(filter), &length).await
+            }
+            Self::Show(named) => {
+                let id = one(&named.object).await?;
+                show::<GetRaidGroup>(cx, &[id], id).await
+            }
+            Self::Set {
+                one: named,
+                name,
+                no_name,
+            } => {
+                let id = one(&named.object).await?;
+                let change = RaidGroupChange {
+                    name: (no_name || name.is_some()).then_some(name),
+                };
+                let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
+                cx.out.object(&answer.text, &id.to_string())
+            }
+            Self::Delete(gone) => {
+                let id = one(&gone.object).await?;
+                gone.confirm("Delete the RAID group")?;
+                end::<DeleteRaidGroup>(cx, id, "deleted").await
+            }
+            Self::Replace {
+                one: named,
+                old,
+                new,
+                waiting,
+            } => {
+                let id = one(&named.object).await?;
+                let old = find::<Devices>(&cx.client, &old).await?;
+                let new = find::<Devices>(&cx.client, &new).await?;
+                let call = Call::<ReplaceMember>::with(&[id], Replace { old, new });
+                made(cx, cx.client.call(call).await?, &waiting).await
+            }
+        }
+    }
+}
+
+impl Create {
+    async fn run(self, cx: &Context) -> Result<(), Failure> {
+        let new = NewRaidGroup {
+            id: None,
+            name: self.name,
+            level: self.level,
+            members: find_devices(cx, &self.devices).await?,
+            stripe_unit_bytes: self.stripe_unit,
+            slice_length_bytes: self.slice_length,
+        };
+        let common = Common {
+            dry_run: self.dry_run.dry_run,
+            ..Common::default()
+        };
+        let answer = cx
+            .client
+            .call(Call::<CreateRaidGroup>::with(&[], new).common(common))
+            .await?;
+        let id = answer
+            .body
+            .raid_group
+            .map(|group| group.id.to_string())
+            .unwrap_or_default();
+        cx.out.made(&answer.text, "raid_group", &id)
+    }
+}
+
+/// RAID groups, to be found.
+pub(crate) struct RaidGroups;
+
+impl Noun for RaidGroups {
+    const WHAT: &'static str = "RAID group";
+    type Item = RaidGroup;
+    type List = ListRaidGroups;
+
+    fn queries(text: &str) -> Vec<RaidGroupFilter> {
+        let by_name = RaidGroupFilter {
+            name: Some(text.to_owned()),
+            ..RaidGroupFilter::default()
+        };
+        let by_number = number(text).map(|number| RaidGroupFilter {
+            number: Some(ashlar_openapi::Natural(number)),
+            ..RaidGroupFilter::default()
+        });
+        by_number.into_iter().chain([by_name]).collect()
+    }
+
+    fn handle(item: &RaidGroup) -> Handle {
+        Handle {
+            id: item.id,
+            name: item.name.as_ref().map(ToString::to_string),
+            number: Some(item.number.0),
+        }
+    }
+}
+
+impl Row for RaidGroup {
+    const HEADERS: &'static [&'static str] = &[
+        "NUMBER", "NAME", "LEVEL", "CAPACITY", "FREE", "STATE", "DEVICES", "TO SYNC",
+    ];
+
+    fn key(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, _: &Names) -> Vec<String> {
+        let members = self
+            .members
+            .iter()
+            .map(|member| format::or_nothing(member.device_number.map(|number| number.0)));
+        vec![
+            self.number.0.to_string(),
+            format::or_nothing(self.name.as_ref()),
+            format::word(&self.level),
+            format::size(self.capacity_bytes),
+            format::size(self.free_bytes),
+            state(&self.state, self.presence),
+            members.collect::<Vec<_>>().join(","),
+            format::size(self.bytes_to_sync),
+        ]
+    }
+}

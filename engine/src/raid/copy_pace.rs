@@ -1,0 +1,160 @@
+//! How fast copies are made equal: limits, and a pause.
+//!
+//! Invariants: in any stretch of time, at most the limit times that stretch and [`BURST`] is copied, and one chunk more;
+//! who waits for its turn holds nothing. What a host's read makes equal on its way (R3) waits for no turn.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Unused turns are kept for so long.
+const BURST: Duration = Duration::from_millis(100);
+
+/// Bytes per second that one or several groups copy at most.
+#[derive(Debug, Default)]
+pub struct CopyLimit(Mutex<Turns>);
+
+#[derive(Debug, Default)]
+struct Turns {
+    /// Bytes per second.
+    limit: Option<u64>,
+    /// When what was copied so far is paid for.
+    due: Option<Instant>,
+}
+
+impl CopyLimit {
+    /// `None`: as fast as it goes; 0: nothing. Whoever waits must be told.
+    pub fn set(&self, limit: Option<u64>) {
+        *self.turns() = Turns { limit, due: None };
+    }
+
+    pub fn get(&self) -> Option<u64> {
+        self.turns().limit
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turns {
+    /// How long the next turn is away.
+    fn wait(&self, now: Instant) -> Duration {
+        match (self.limit, self.due) {
+            (Some(0), _) => Duration::MAX,
+            (Some(_), Some(due)) => due.saturating_duration_since(now),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn take(&mut self, now: Instant, bytes: u64) {
+        let Some(limit) = self.limit else { return };
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(limit.max(1));
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let kept = now.checked_sub(BURST).unwrap_or(now);
+        let from = self.due.map_or(kept, |due| due.max(kept));
+        // Beyond what a clock can show: later than anybody waits.
+        self.due = from.checked_add(cost).or(Some(from));
+    }
+}
+
+/// What steers the copying of one group.
+#[derive(Debug, Default)]
+pub(super) struct CopyPace {
+    limit: CopyLimit,
+    shared: OnceLock<Arc<CopyLimit>>,
+    paused: AtomicBool,
+    /// Told when anything of this is changed, or copying is to end.
+    pub(super) changed: Notify,
+}
+
+impl CopyPace {
+    pub(super) fn limit(&self) -> Option<u64> {
+        self.limit.get()
+    }
+
+    pub(super) fn set_limit(&self, limit: Option<u64>) {
+        self.limit.set(limit);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn share(&self, limit: Arc<CopyLimit>) {
+        let _stays_what_it_was_first = self.shared.set(limit);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes a turn where it has come; else how long to wait for it.
+    fn try_turn(&self, bytes: u64) -> Result<(), Duration> {
+        let now = Instant::now();
+        let mut own = self.limit.turns();
+        let mut shared = self.shared.get().map(|shared| shared.turns());
+        let for_shared = shared.as_ref().map_or(Duration::ZERO, |shared| shared.wait(now));
+        let wait = own.wait(now).max(for_shared);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        own.take(now, bytes);
+        if let Some(shared) = &mut shared {
+            shared.take(now, bytes);
+        }
+        Ok(())
+    }
+
+    /// Resolves when so many bytes may be copied: `true`; or when copying is to stop: `false`.
+    pub(super) async fn turn(&self, bytes: u64, is_stopped: impl Fn() -> bool) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            if is_stopped() {
+                return false;
+            }
+            match self.try_turn(bytes) {
+                Ok(()) => return true,
+                Err(wait) => drop(tokio::time::timeout(wait, changed).await),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_stretch_of_time_sees_more_than_the_limit_a_burst_and_a_chunk(
+            limit in 1u64..1_000_000,
+            steps in proptest::collection::vec((0u64..300_000, 0u64..2_000_000), 1..40),
+        ) {
+            let start = Instant::now();
+            let (mut now, mut turns) = (start, Turns { limit: Some(limit), due: None });
+            let mut taken: Vec<(Instant, u64)> = Vec::new();
+            for (bytes, idle_micros) in steps {
+                now += Duration::from_micros(idle_micros);
+                now += turns.wait(now);
+                turns.take(now, bytes);
+                taken.push((now, bytes));
+            }
+            for (first, (from, _)) in taken.iter().enumerate() {
+                let mut sum = 0;
+                for (at, bytes) in &taken[first..] {
+                    // Before this one: the last chunk may go beyond.
+                    let allowed = (*at - *from + BURST).as_secs_f64() * limit as f64 + 1.0;
+                    prop_assert!(sum as f64 <= allowed, "{sum} > {allowed}");
+                    sum += bytes;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! An appliance's devices are taken to another machine: its new data folder takes them over with all they hold.
+
+use serde_json::{Value, json};
+
+use ashlar_tests::ground::{VOLUME, create_volume, export_id, file_source, small};
+use ashlar_tests::load::{ledger, verify, write_all_and_flush};
+use ashlar_tests::nbd::Client;
+use ashlar_tests::server::Home;
+
+fn sources(home: &Home, names: &[&str]) -> Value {
+    let sources: Vec<_> = names
+        .iter()
+        .map(|name| file_source(&home.device(name), None))
+        .collect();
+    json!({"sources": sources})
+}
+
+fn move_devices(from: &Home, to: &Home) {
+    for name in ["0", "1"] {
+        std::fs::rename(from.device(name), to.device(name)).expect("both are on one file system");
+    }
+}
+
+#[test]
+fn imported_devices_bring_objects_and_data_and_offer_nothing_before_they_are_told_to() {
+    let (old, new) = (Home::new(), Home::new());
+    let server = old.start();
+    small(&old, &server.api());
+    let id = server.api().get("/appliance").granted()["id"].clone();
+    let mut written = ledger(VOLUME);
+    write_all_and_flush(&server.nbd(), &mut written);
+    server.stop();
+    move_devices(&old, &new);
+
+    let server = new.start();
+    let api = server.api();
+    let imported = api
+        .post("/appliance/import", &sources(&new, &["0", "1"]))
+        .granted();
+    assert_eq!((&imported["id"], &imported["state"]), (&id, &json!("serving")));
+    for path in ["/devices", "/raid-groups", "/volumes", "/exports"] {
+        for item in api.get(path).granted()["items"]
+            .as_array()
+            .expect("a page has items")
+        {
+            assert_eq!(item["presence"], "present", "{path}: {item:#}");
+        }
+    }
+    let export = format!("/exports/{}", export_id(0));
+    let shown = api.get(&export).granted();
+    assert_eq!(
+        (&shown["enabled"], &shown["offered"]),
+        (&json!(false), &json!(false))
+    );
+    assert!(
+        Client::attach(&server.nbd(), "vol0").is_err(),
+        "nothing is offered yet"
+    );
+    // Nor after a restart.
+    server.stop();
+    let server = new.start();
+    assert!(
+        Client::attach(&server.nbd(), "vol0").is_err(),
+        "nothing is offered yet"
+    );
+    let api = server.api();
+    api.with("if-match", "*")
+        .patch(&export, &json!({"enabled": true}))
+        .granted();
+    assert_eq!(verify(&server.nbd(), &mut written), written.blocks());
+    create_volume(&api, 1, "later");
+    server.stop();
+}
+
+#[test]
+fn an_import_that_is_refused_leaves_the_appliance_blank_and_the_devices_as_they_were() {
+    let (old, new) = (Home::new(), Home::new());
+    let server = old.start();
+    small(&old, &server.api());
+    server.stop();
+    std::fs::write(new.device("text"), "no device").expect("the folder is ours");
+
+    let server = new.start();
+    let api = server.api();
+    for names in [vec!["absent"], vec!["text"]] {
+        let refused = api.post("/appliance/import", &sources(&new, &names));
+        assert_eq!(refused.refused(), "device-cannot-be-opened", "{names:?}");
+        assert_eq!(api.get("/appliance").granted()["state"], "blank");
+    }
+    server.stop();
+    let server = new.start();
+    assert_eq!(server.api().get("/appliance").granted()["state"], "blank");
+    server.stop();
+    let server = old.start();
+    assert_eq!(server.api().get("/appliance").granted()["state"], "serving");
+    Client::attach(&server.nbd(), "vol0").expect("the export is offered");
+    server.stop();
+}
+
+#[test]
+fn a_data_folder_whose_devices_were_taken_away_says_so_and_makes_nothing_new() {
+    let (old, new) = (Home::new(), Home::new());
+    let server = old.start();
+    small(&old, &server.api());
+    server.stop();
+    move_devices(&old, &new);
+    let server = old.start();
+    let api = server.api();
+    let appliance = api.get("/appliance").granted();
+    assert_eq!(appliance["state"], "unavailable");
+    assert!(
+        appliance["waiting_for"]
+            .to_string()
+            .contains(&old.device("0").display().to_string())
+    );
+    let source = file_source(&old.device("2"), Some(64 << 20));
+    let refused = api.post("/devices", &json!({"source": source}));
+    assert_eq!(refused.refused(), "appliance-unavailable");
+    assert!(!old.device("2").exists(), "nothing is left over");
+    assert_eq!(
+        api.get("/volumes").granted()["items"].as_array().map(Vec::len),
+        Some(1)
+    );
+    server.stop();
+    // With the devices back it is as it was.
+    move_devices(&new, &old);
+    let server = old.start();
+    assert_eq!(server.api().get("/appliance").granted()["state"], "serving");
+    server.stop();
+}
