@@ -41,8 +41,15 @@ impl Drop for Life {
 impl Life {
     /// An appliance whose catalog is ready, and which does nothing by itself.
     pub(crate) async fn idle() -> Self {
-        let database = Arc::new(Database::empty().await);
-        Self::of(database, Arc::new(tempfile::tempdir().unwrap())).await
+        let database = Database::migrated().await;
+        // Somebody is there, so that the start makes no administrator: event numbers begin with what a test does.
+        database
+            .run(
+                "insert into users (id, name, password_hash, role, enabled) \
+                 values ('00000000-0000-4000-8000-000000000001', 'somebody', '$argon2id$v=19$', 'admin', true)",
+            )
+            .await;
+        Self::of(Arc::new(database), Arc::new(tempfile::tempdir().unwrap())).await
     }
 
     pub(crate) async fn busy() -> Self {
