@@ -4,10 +4,11 @@
 pub const PROBE: &str = "webhook.probe";
 
 /// The kinds of the outbox, sorted.
-pub const KINDS: [&str; 39] = [
+pub const KINDS: [&str; 46] = [
     "appliance.catalog_rebuilt",
     "appliance.changed",
     "appliance.imported",
+    "appliance.keys_rotated",
     "device.added",
     "device.changed",
     "device.failed",
@@ -33,6 +34,12 @@ pub const KINDS: [&str; 39] = [
     "raid_group.member_replaced",
     "raid_group.state_changed",
     "raid_group.waiting",
+    "token.created",
+    "token.revoked",
+    "user.changed",
+    "user.created",
+    "user.deleted",
+    "user.session_ended",
     "volume.changed",
     "volume.created",
     "volume.deleted",
