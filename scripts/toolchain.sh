@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Is there a Rust toolchain that is new enough? Where there is none at all, installs one with rustup, Debian's where it
 # has one (from 13 on); one that is too old is left alone, and what to do about it is said.
-set -eu
+set -eu -o pipefail
 cd "$(dirname "$0")/.."
 
 needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)

@@ -29,13 +29,20 @@ fn the_guide_lists_every_problem_and_no_other() {
         wanted.difference(&stands).collect(),
         stands.difference(&wanted).collect(),
     );
-    assert!(missing.is_empty() && wrong.is_empty(), "missing: {missing:#?}\nwrong: {wrong:#?}");
+    assert!(
+        missing.is_empty() && wrong.is_empty(),
+        "missing: {missing:#?}\nwrong: {wrong:#?}"
+    );
 }
 
 #[test]
 fn every_resource_has_a_section() {
     let guide = guide();
-    for tag in operations::ALL.iter().map(|described| described.tag).collect::<BTreeSet<_>>() {
+    for tag in operations::ALL
+        .iter()
+        .map(|described| described.tag)
+        .collect::<BTreeSet<_>>()
+    {
         assert!(guide.contains(&format!("\n### `/{tag}`\n")), "{tag}");
     }
 }

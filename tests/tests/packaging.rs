@@ -22,8 +22,9 @@ fn guides() -> Vec<String> {
         .map(str::to_owned)
         .to_vec();
     for folder in ["docs", "docs/formats", "docs/decisions"] {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
+        for entry in fs::read_dir(root().join(folder)).expect("the folder can be listed") {
+            let name = entry.expect("the folder can be listed").file_name();
+            let name = name.to_string_lossy().into_owned();
             if name.ends_with(".md") {
                 found.push(format!("{folder}/{name}"));
             }

@@ -143,7 +143,7 @@ async fn guarded(app: Arc<App>, id: Uuid, kind: JobKind, mut work: Work) {
             JobKind::Identify => identify::run(&mut work).await,
             JobKind::SupportBundle => support_bundle::run(&mut work).await,
         };
-        let outcome = outcome.unwrap_or_else(|work::Cancelled| Outcome::Cancelled(None));
+        let outcome = outcome.unwrap_or(Outcome::Cancelled(None));
         work.end(outcome).await;
     });
     if let Some(Err(error)) = inner.join_next().await {
