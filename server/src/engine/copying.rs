@@ -35,8 +35,13 @@ impl Engine {
             let Some(group) = appliance.group(status.record.number) else {
                 return false;
             };
-            group.set_copy_limit(copying.limit);
-            group.set_copy_paused(copying.paused);
+            // Each time begins its pace anew: only where it is another one.
+            if group.copy_limit() != copying.limit {
+                group.set_copy_limit(copying.limit);
+            }
+            if group.is_copy_paused() != copying.paused {
+                group.set_copy_paused(copying.paused);
+            }
             true
         })
         .await

@@ -4,18 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ashlar_engine::appliance::{Appliance, GroupStatus};
+use ashlar_engine::types::GroupId;
 use ashlar_openapi::appliance::CatalogKind;
 use ashlar_openapi::devices::{DeviceSource, NewDevice};
 use ashlar_openapi::{Bytes, Operation};
 use ashlar_server::app::change::NewEvent;
 use ashlar_server::app::intent::Intent;
-use ashlar_server::app::{Answer, App, Caller, Key, Parts, reconcile};
+use ashlar_server::app::{Answer, App, Caller, Key, Parts};
 use ashlar_server::auth::Actor;
 use ashlar_server::auth::sessions::Sessions;
 use ashlar_server::background::{self, Background};
 use ashlar_server::catalog::events::{self, EventFilter};
 use ashlar_server::catalog::jobs::Job;
-use ashlar_server::catalog::{Catalog, CatalogState, Source};
+use ashlar_server::catalog::{Catalog, CatalogState, Identity, Source};
 use ashlar_server::engine::Engine;
 use ashlar_server::log_ring::LogRing;
 use serde::de::DeserializeOwned;
@@ -77,10 +79,17 @@ impl Life {
             log: LogRing::default(),
         });
         let app = Arc::new(app.unwrap());
+        // What is brought to the catalog at a start is not what these tests look at: its events would be in the way.
         let for_keeper = Arc::clone(&app);
-        let keeper = tokio::spawn(
-            keeper.run(move |catalog, found| reconcile::reconcile(Arc::clone(&for_keeper), catalog, found)),
-        );
+        let keeper = tokio::spawn(keeper.run(move |_, _| {
+            let app = Arc::clone(&for_keeper);
+            async move {
+                Ok(Identity {
+                    appliance: app.engine.id().0,
+                    epoch: app.epoch().await,
+                })
+            }
+        }));
         let life = Self {
             app,
             database,
@@ -170,6 +179,12 @@ impl Life {
     /// The job, once it is as wanted.
     pub(crate) async fn job(&self, id: Uuid, wanted: impl Fn(&Job) -> bool) -> Job {
         until(async || Some(self.app.job(id).await.unwrap()).filter(&wanted)).await
+    }
+
+    /// What the engine says of a RAID group.
+    pub(crate) async fn status(&self, group: Uuid) -> GroupStatus {
+        let find = async move |appliance: &Appliance| appliance.find_group(GroupId(group)).await;
+        self.app.engine.with(find).await.unwrap().unwrap()
     }
 
     /// Every event that there is, oldest first.

@@ -9,5 +9,6 @@ mod engine_events;
 mod events;
 mod jobs;
 mod life;
+mod prune;
 mod rebuild;
 mod webhooks;

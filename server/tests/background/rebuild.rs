@@ -1,10 +1,17 @@
 //! Rebuilds, by a real engine.
 
+use std::sync::Arc;
+
+use ashlar_engine::raid::GroupState;
+use ashlar_openapi::events::EventFilter;
 use ashlar_openapi::jobs::{Job as View, JobKind};
-use ashlar_openapi::operations::{CreateRaidGroup, FailDevice, ReplaceMember, ReturnDevice};
+use ashlar_openapi::operations::{CreateRaidGroup, FailDevice, PauseJob, ReplaceMember, ReturnDevice};
 use ashlar_openapi::raid_groups::{NewRaidGroup, RaidLevel};
 use ashlar_server::app::intent::Intent;
+use ashlar_server::app::jobs::verbs::Verb;
+use ashlar_server::background::jobs::rebuild::make_wanted;
 use ashlar_server::catalog::jobs::JobState;
+use ashlar_server::engine::copying::Copying;
 use uuid::Uuid;
 
 use crate::life::{Life, body, until};
@@ -64,4 +71,54 @@ async fn a_device_that_fails_and_returns_is_told_of_by_the_state_of_its_group() 
         (states.last()? == "optimal" && states.contains(&"degraded".to_owned())).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copying_that_nobody_asked_for_is_a_job_that_can_be_paused_and_limited() {
+    let mut life = Life::idle().await;
+    let (group, _, other) = mirror(&life).await;
+    let hold = Copying {
+        paused: true,
+        limit: None,
+    };
+    life.app.engine.copy(group, hold).await.unwrap();
+    life.change::<FailDevice>(Intent::FailDevice { id: other }).await;
+    life.change::<ReturnDevice>(Intent::ReturnDevice { id: other })
+        .await;
+    assert_eq!(
+        life.status(group).await.state,
+        Some(GroupState::Rebuilding),
+        "it is held up"
+    );
+    make_wanted(&life.app, &[]).await.unwrap();
+    make_wanted(&life.app, &[]).await.unwrap();
+    let page = life
+        .app
+        .list_events(&EventFilter::default(), None, 100)
+        .await
+        .unwrap();
+    let made: Vec<_> = page
+        .items
+        .iter()
+        .filter(|event| event.kind == "job.created")
+        .collect();
+    assert_eq!(made.len(), 1, "one job for one group");
+    let id = made[0].subject.as_ref().unwrap().id;
+    let (app, caller) = (Arc::clone(&life.app), Life::caller::<PauseJob>());
+    let verb = async |verb, limit| app.job_verb(&caller, id, verb, limit, None).await.unwrap();
+    verb(Verb::Limit, Some(1 << 30)).await;
+    verb(Verb::Pause, None).await;
+    life.start();
+    until(async || (life.status(group).await.copy_limit == Some(1 << 30)).then_some(())).await;
+    let held = life.status(group).await;
+    assert_eq!(
+        (held.copy_paused, held.state),
+        (true, Some(GroupState::Rebuilding))
+    );
+    verb(Verb::Resume, None).await;
+    let ended = life.job(id, |job| job.finished_at.is_some()).await;
+    assert_eq!(ended.state, JobState::Succeeded);
+    let free =
+        until(async || Some(life.status(group).await).filter(|status| status.copy_limit.is_none())).await;
+    assert_eq!((free.copy_paused, free.state), (false, Some(GroupState::Optimal)));
 }

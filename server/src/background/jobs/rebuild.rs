@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ashlar_engine::appliance::GroupStatus;
+use ashlar_engine::appliance::{Appliance, GroupStatus};
 use ashlar_engine::raid::GroupState;
 use ashlar_engine::types::GroupId;
 use ashlar_openapi::jobs::JobKind;
@@ -84,13 +84,11 @@ pub async fn run(work: &mut Work) -> Result<Outcome, Cancelled> {
             paused: control.state != JobState::Running,
             limit: control.limit,
         };
-        let held = work.app.engine.copy(group, copying).await;
-        let found = match held {
+        let engine = &work.app.engine;
+        let found = match engine.copy(group, copying).await {
             Ok(_) => {
-                let find = async move |appliance: &ashlar_engine::appliance::Appliance| {
-                    appliance.find_group(GroupId(group)).await
-                };
-                work.app.engine.with(find).await
+                let find = async move |appliance: &Appliance| appliance.find_group(GroupId(group)).await;
+                engine.with(find).await
             }
             Err(error) => Err(error),
         };
