@@ -22,8 +22,10 @@ fn guides() -> Vec<String> {
         .map(str::to_owned)
         .to_vec();
     for folder in ["docs", "docs/formats", "docs/decisions"] {
-        for entry in fs::read_dir(root().join(folder)).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
+        let entries = fs::read_dir(root().join(folder)).expect("the folder of guides can be listed");
+        for entry in entries {
+            let name = entry.expect("a folder can be listed").file_name();
+            let name = name.to_string_lossy();
             if name.ends_with(".md") {
                 found.push(format!("{folder}/{name}"));
             }
