@@ -77,7 +77,7 @@ impl Serve {
             .with(said)
             .with(ring.clone())
             .init();
-        serve(self.settings(data, ring)).map_err(|error| Failure::Serve(error.into()))
+        serve(&self.settings(data, ring)).map_err(|error| Failure::Serve(error.into()))
     }
 
     fn settings(self, data: Option<PathBuf>, log: LogRing) -> Settings {

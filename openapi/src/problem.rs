@@ -172,7 +172,7 @@ pub struct Problem {
     pub status: u16,
     /// What was wrong this time, in one sentence.
     pub cause: String,
-    pub correction: Correction,
+    pub correction: Box<Correction>,
     /// JSON pointer to the offending field of the body, or the name of the parameter or header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -190,10 +190,10 @@ impl Problem {
             title: kind.title().to_owned(),
             status: kind.status(),
             cause: cause.into(),
-            correction: Correction {
+            correction: Box::new(Correction {
                 text: correction.into(),
                 ..Correction::default()
-            },
+            }),
             pointer: None,
             request_id: String::new(),
         }

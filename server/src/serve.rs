@@ -93,7 +93,7 @@ pub enum ServeError {
 ///
 /// # Errors
 /// Why it did not start.
-pub fn serve(settings: Settings) -> Result<(), ServeError> {
+pub fn serve(settings: &Settings) -> Result<(), ServeError> {
     // Whoever installed one before has installed the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let data_dir = DataDir::open(&settings.data)?;
@@ -102,7 +102,7 @@ pub fn serve(settings: Settings) -> Result<(), ServeError> {
         .thread_name("control")
         .build()
         .map_err(ServeError::Runtime)?;
-    let served = runtime.block_on(run(&settings, &data_dir));
+    let served = runtime.block_on(run(settings, &data_dir));
     // What is still blocked on a dead server must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served

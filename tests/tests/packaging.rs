@@ -22,10 +22,9 @@ fn guides() -> Vec<String> {
         .map(str::to_owned)
         .to_vec();
     for folder in ["docs", "docs/formats", "docs/decisions"] {
-        let entries = fs::read_dir(root().join(folder)).expect("the folder of guides can be listed");
-        for entry in entries {
-            let name = entry.expect("a folder can be listed").file_name();
-            let name = name.to_string_lossy();
+        for entry in fs::read_dir(root().join(folder)).expect("the folder can be listed") {
+            let name = entry.expect("the folder can be listed").file_name();
+            let name = name.to_string_lossy().into_owned();
             if name.ends_with(".md") {
                 found.push(format!("{folder}/{name}"));
             }

@@ -198,7 +198,7 @@ fn devices(seen: &mut Seen, home: &Home, api: &Api) {
         )
     };
     let (two, three) = (device_id(2), device_id(3));
-    seen.is("too-few-members", &group("1", &[two.clone()]));
+    seen.is("too-few-members", &group("1", std::slice::from_ref(&two)));
     let many: Vec<String> = (0..65).map(device_id).collect();
     seen.is("too-many-members", &group("0", &many));
     seen.is("member-twice", &group("1", &[two.clone(), two.clone()]));

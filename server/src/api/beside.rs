@@ -76,7 +76,7 @@ async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
         Err(refused) => Err(refused),
     };
     if let Err(refused) = admitted {
-        return problem::respond(refused);
+        return problem::respond(&refused);
     }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], app.metrics().await).into_response()
@@ -86,7 +86,7 @@ async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
 fn page(file: &str) -> Response {
     let found = utoipa_swagger_ui::serve(file, Arc::clone(&PAGE));
     let Ok(Some(file)) = found else {
-        return problem::respond(Problem::new(
+        return problem::respond(&Problem::new(
             ProblemType::NoSuchPath,
             format!("there is no file {file:?} of the documentation"),
             "begin at /docs/",

@@ -109,7 +109,7 @@ impl Routes {
                 let handled = tokio::spawn(handle::<O, F>(app, path, request, handler));
                 handled.await.unwrap_or_else(|error| {
                     tracing::error!(operation = O::ID, %error, "a handler panicked");
-                    problem::respond(crate::app::internal())
+                    problem::respond(&crate::app::internal())
                 })
             },
         );
@@ -144,7 +144,7 @@ where
     let answered = answer::<O, F>(&app, &path, request, &request_id, handler).await;
     let mut response = answered.unwrap_or_else(|mut refused| {
         refused.request_id.clone_from(&request_id);
-        problem::respond(refused)
+        problem::respond(&refused)
     });
     let status = response.status();
     app.api_metrics.note(O::ID, status.as_u16(), begun.elapsed());

@@ -5,10 +5,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 /// The response that a problem is.
-pub fn respond(problem: Problem) -> Response {
+pub fn respond(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let retry_after = problem.correction.retry_after_s;
-    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let body = serde_json::to_string(problem).unwrap_or_default();
     let kind = [(header::CONTENT_TYPE, "application/problem+json")];
     let mut response = (status, kind, body).into_response();
     if let Some(seconds) = retry_after {
@@ -23,7 +23,7 @@ pub fn respond(problem: Problem) -> Response {
 
 /// Nothing is routed there.
 pub fn no_such_path(path: &str) -> Response {
-    respond(Problem::new(
+    respond(&Problem::new(
         ProblemType::NoSuchPath,
         format!("there is nothing at {path}"),
         "see /docs for what there is",
@@ -32,7 +32,7 @@ pub fn no_such_path(path: &str) -> Response {
 
 /// Something is routed there, for other methods.
 pub fn method_not_allowed(method: &str) -> Response {
-    respond(Problem::new(
+    respond(&Problem::new(
         ProblemType::MethodNotAllowed,
         format!("{method} is not known here"),
         "use one of the methods in the header Allow",

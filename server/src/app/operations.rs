@@ -150,7 +150,7 @@ impl App {
     }
 
     /// The answer of an operation that was begun: its first one, or what carrying it out now comes to.
-    async fn answer_of(self: &Self, id: Uuid) -> Result<Answer, Problem> {
+    async fn answer_of(&self, id: Uuid) -> Result<Answer, Problem> {
         let row = self.operation(id).await?;
         let _turn = match row.state {
             OperationState::Running => Some(self.locks.lock(row.object_id).await),
@@ -209,7 +209,7 @@ impl App {
             match self.resume(row).await {
                 Ok(_) => tracing::info!(operation = %id, kind, "an unfinished change was brought to its end"),
                 Err(problem) => {
-                    tracing::info!(operation = %id, kind, %problem, "an unfinished change was not made")
+                    tracing::info!(operation = %id, kind, %problem, "an unfinished change was not made");
                 }
             }
         }

@@ -61,12 +61,8 @@ impl Show {
             }
             Self::Device { id, status } => {
                 let (body, tag) = found(devices::show(app, connection, id).await?)?;
-                Ok(made(
-                    Answer::of::<AddDevice>(&body).tagged(tag),
-                    status,
-                    "devices",
-                    id,
-                ))
+                let answer = Answer::of::<AddDevice>(&body).tagged(tag);
+                Ok(made(answer, status, "devices", id))
             }
             Self::RaidGroupMade { id, waste } => {
                 let (group, tag) = found(raid_groups::show(app, connection, id).await?)?;
@@ -95,12 +91,8 @@ impl Show {
                     mapped,
                     trimmed,
                 };
-                Ok(made(
-                    Answer::of::<CreateVolume>(&body).tagged(tag),
-                    status,
-                    "volumes",
-                    id,
-                ))
+                let answer = Answer::of::<CreateVolume>(&body).tagged(tag);
+                Ok(made(answer, status, "volumes", id))
             }
             Self::Volume { id } => {
                 let (body, tag) = found(volumes::show(app, connection, id).await?)?;
@@ -108,12 +100,8 @@ impl Show {
             }
             Self::Export { id, status } => {
                 let (body, tag) = found(exports::show(app, connection, id).await?)?;
-                Ok(made(
-                    Answer::of::<CreateExport>(&body).tagged(tag),
-                    status,
-                    "exports",
-                    id,
-                ))
+                let answer = Answer::of::<CreateExport>(&body).tagged(tag);
+                Ok(made(answer, status, "exports", id))
             }
             Self::Job(new) => {
                 let job = jobs::make(connection, new, Some(operation)).await?;

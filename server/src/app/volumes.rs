@@ -75,7 +75,7 @@ impl App {
     /// Why it would be refused.
     pub async fn preview_placements(&self, id: Uuid, more: MorePlacements) -> Result<VolumeMade, Problem> {
         let emulation = self.volume_status(id).await?.record.emulation;
-        let wanted = engine_placements(emulation, more)?;
+        let wanted = engine_placements(emulation, &more)?;
         self.preview(async move |appliance| appliance.preview_placements(VolumeId(id), &wanted).await)
             .await
     }
@@ -158,7 +158,7 @@ fn layout(layout: PlacementLayout) -> Layout {
     }
 }
 
-fn engine_placements(emulation: EmulationType, more: MorePlacements) -> Result<NewPlacements, Problem> {
+fn engine_placements(emulation: EmulationType, more: &MorePlacements) -> Result<NewPlacements, Problem> {
     Ok(NewPlacements {
         placements: engine_placements_of(emulation, &more.placements)?,
         layout: layout(more.layout),
@@ -289,7 +289,7 @@ pub async fn create(app: &App, operation: Uuid, id: Uuid, new: NewVolume) -> Res
 /// Maps more ranges.
 pub async fn place(app: &App, operation: Uuid, id: Uuid, more: MorePlacements) -> Result<Done, Problem> {
     let before = app.volume_status(id).await?;
-    let wanted = engine_placements(before.record.emulation, more)?;
+    let wanted = engine_placements(before.record.emulation, &more)?;
     given(
         app,
         id,

@@ -12,6 +12,7 @@ use ashlar_server::auth::sessions::Sessions;
 use ashlar_server::catalog::{Catalog, CatalogState, Identity, Source};
 use ashlar_server::engine::Engine;
 use ashlar_server::listen::Origin;
+use ashlar_server::log_ring::LogRing;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
@@ -158,6 +159,8 @@ impl World {
             nbd_uri: "nbd://127.0.0.1:10809".to_owned(),
             data_dir: folder.path().to_owned(),
             limit_path: path("rate-limit.json"),
+            support_folder: path("support"),
+            log: LogRing::default(),
         });
         let app = Arc::new(app.unwrap());
         let world = Self {

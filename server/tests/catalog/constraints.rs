@@ -195,13 +195,16 @@ async fn deliveries_and_single_rows_cannot_contradict_themselves() {
     let webhook = "00000000-0000-0000-0000-000000000003";
     database
         .run(&format!(
-            "insert into webhooks (id, url, kinds, subjects, secret, enabled, next_event) \
-             values ('{webhook}', 'https://x', '{{}}', '{{}}', 's', true, 1)"
+            "insert into webhooks (id, name, url, kinds, subjects, secret, enabled, next_event) \
+             values ('{webhook}', 'w', 'https://x', '{{}}', '{{}}', 's', true, 1)"
         ))
+        .await;
+    database
+        .run("insert into events (number, kind, subject_kind, at, data) values (1, 'k', 's', now(), '{}')")
         .await;
     let delivery = |columns: &str, values: &str| {
         format!(
-            "insert into webhook_deliveries (id, webhook, {columns}) values ({ID}, '{webhook}', {values})"
+            "insert into webhook_deliveries (id, webhook, event, {columns}) values ({ID}, '{webhook}', 1, {values})"
         )
     };
     let cases = [
@@ -216,6 +219,16 @@ async fn deliveries_and_single_rows_cannot_contradict_themselves() {
         (
             "webhook_deliveries_tried",
             delivery("state, next_attempt_at, finished_at", "'failed', null, now()"),
+        ),
+        (
+            "webhooks_name",
+            "insert into webhooks (id, name, url, kinds, subjects, secret, enabled, next_event) \
+             select gen_random_uuid(), name, url, kinds, subjects, secret, enabled, next_event from webhooks"
+                .into(),
+        ),
+        (
+            "event_counter_engine",
+            "update event_counter set engine_epoch = 1".into(),
         ),
         (
             "webhooks_previous_secret",

@@ -126,10 +126,7 @@ async fn a_webhook_is_told_once_of_what_it_wants_since_it_was_made() {
     assert_eq!(webhook_deliveries::queue_events(conn).await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn a_delivery_is_tried_again_until_it_is_done_or_given_up_and_can_be_sent_again() {
-    let database = Database::migrated().await;
-    let conn = &mut *database.pool.acquire().await.unwrap();
+async fn receiver(conn: &mut sqlx::PgConnection) -> Uuid {
     let webhook = Uuid::new_v4();
     let new = NewWebhook {
         id: webhook,
@@ -141,6 +138,14 @@ async fn a_delivery_is_tried_again_until_it_is_done_or_given_up_and_can_be_sent_
         enabled: true,
     };
     webhooks::insert(conn, &new).await.unwrap();
+    webhook
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_kept_beside_its_follower() {
+    let database = Database::migrated().await;
+    let conn = &mut *database.pool.acquire().await.unwrap();
+    let webhook = receiver(conn).await;
     let rotated = webhooks::rotate_secret(conn, webhook, "two", in_an_hour())
         .await
         .unwrap();
@@ -149,7 +154,13 @@ async fn a_delivery_is_tried_again_until_it_is_done_or_given_up_and_can_be_sent_
         (rotated.secret.as_str(), rotated.previous_secret.as_deref()),
         ("two", Some("one"))
     );
+}
 
+#[tokio::test]
+async fn a_delivery_is_tried_again_until_it_is_done_or_given_up_and_can_be_sent_again() {
+    let database = Database::migrated().await;
+    let conn = &mut *database.pool.acquire().await.unwrap();
+    let webhook = receiver(conn).await;
     let data = json!({});
     events::append(conn, &event("wanted", &data)).await.unwrap();
     events::append(conn, &event("wanted", &data)).await.unwrap();

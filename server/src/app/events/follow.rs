@@ -32,7 +32,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const BATCH: u32 = 500;
 /// Before the catalog is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// What a listener hears first: its connection is there.
+/// What a listener hears first, once it is known where it goes on from: whatever happens after this is told.
 const HELLO: &[u8] = b": events follow\n\n";
 const BEAT: &[u8] = b":\n\n";
 
@@ -43,6 +43,7 @@ struct Listener {
     /// Number of the last event that was sent or passed over; `None`: from now on, once the catalog is there.
     last: Option<u64>,
     live: bool,
+    greeted: bool,
     ready: VecDeque<Chunk>,
     heartbeat: Interval,
     catalog: watch::Receiver<CatalogState>,
@@ -65,7 +66,8 @@ pub fn follow(
         filter,
         last: after,
         live: false,
-        ready: VecDeque::from([Chunk::from_static(HELLO)]),
+        greeted: false,
+        ready: VecDeque::new(),
         heartbeat,
     };
     futures_util::stream::unfold(listener, async |mut listener| {
@@ -88,6 +90,10 @@ impl Listener {
             } else {
                 self.catch_up_or_wait().await
             };
+            if !self.greeted {
+                self.greeted = true;
+                return Some(Chunk::from_static(HELLO));
+            }
             if beat {
                 return Some(Chunk::from_static(BEAT));
             }

@@ -55,3 +55,48 @@ pub fn is_known(wanted: &str) -> bool {
 pub fn matches(kind: &str, wanted: &str) -> bool {
     kind == wanted || wanted.ends_with('.') && kind.starts_with(wanted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    /// Every text of the sources that looks like a kind, in places where kinds stand.
+    fn written(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in folder.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                written(&path, found);
+            } else if path.file_name().is_some_and(|name| name != "kinds.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let text = text.split("#[cfg(test)]").next().unwrap();
+                found.extend(
+                    text.split('"')
+                        .skip(1)
+                        .step_by(2)
+                        .filter(|text| looks_like(text))
+                        .map(str::to_owned),
+                );
+            }
+        }
+    }
+
+    fn looks_like(text: &str) -> bool {
+        let areas: BTreeSet<&str> = KINDS.iter().map(|kind| kind.split('.').next().unwrap()).collect();
+        let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        match text.split_once('.') {
+            Some((area, rest)) => (areas.contains(area) || ["user", "token"].contains(&area)) && word(rest),
+            None => false,
+        }
+    }
+
+    #[test]
+    fn every_kind_that_is_written_is_in_the_list_and_every_other_is_not() {
+        let mut found = BTreeSet::new();
+        written(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        found.retain(|text| !text.ends_with(".json"));
+        assert_eq!(found, KINDS.iter().map(|kind| (*kind).to_owned()).collect());
+        assert!(KINDS.is_sorted());
+    }
+}

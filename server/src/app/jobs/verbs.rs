@@ -310,3 +310,63 @@ fn told(row: &Job) -> Value {
         "rate_limit_bytes_per_s": row.rate_limit_bytes_per_s,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The diagram of the contract.
+    fn is_legal(from: JobState, to: JobState) -> bool {
+        use JobState::{Cancelling, Paused, Queued, Running};
+        matches!(
+            (from, to),
+            (Queued, Running | Paused | Cancelling)
+                | (Running, Paused | Cancelling)
+                | (Paused, Queued | Running | Cancelling)
+        )
+    }
+
+    const VERBS: [Verb; 4] = [Verb::Limit, Verb::Pause, Verb::Resume, Verb::Cancel];
+
+    proptest! {
+        #[test]
+        fn verbs_in_any_order_make_legal_moves_only_and_the_same_one_twice_moves_once(
+            verbs in proptest::collection::vec(proptest::sample::select(&VERBS[..]), 0..40),
+            start_at in 0..40_usize,
+        ) {
+            let (mut state, mut started) = (JobState::Queued, false);
+            for (at, verb) in verbs.into_iter().enumerate() {
+                if at == start_at && state == JobState::Queued {
+                    (state, started) = (JobState::Running, true);
+                }
+                match verb.applied(state, started) {
+                    Move::To(to) if to == state => prop_assert_eq!(verb, Verb::Limit),
+                    Move::To(to) => {
+                        prop_assert!(is_legal(state, to), "{state:?} to {to:?}");
+                        prop_assert!(started || to != JobState::Running);
+                        state = to;
+                        prop_assert_eq!(verb.applied(state, started), Move::AsItIs);
+                    }
+                    Move::AsItIs => {}
+                    Move::Refused => prop_assert!(
+                        state == JobState::Cancelling || state == JobState::Cancelled
+                    ),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_done_to_a_job_that_has_ended_but_to_say_that_it_is_cancelled() {
+        for state in [JobState::Succeeded, JobState::Failed, JobState::Cancelled] {
+            for verb in VERBS {
+                let wanted = match (verb, state) {
+                    (Verb::Cancel, JobState::Cancelled) => Move::AsItIs,
+                    _ => Move::Refused,
+                };
+                assert_eq!(verb.applied(state, true), wanted, "{verb:?} {state:?}");
+            }
+        }
+    }
+}

@@ -122,29 +122,8 @@ impl Runner {
         let id = job.id;
         let (sender, receiver) = watch::channel(control);
         let restarted = job.started_at.is_some() && !self.begun.contains(&id);
-        let mut work = Work::new(Arc::clone(&self.app), job, receiver, restarted);
-        let app = Arc::clone(&self.app);
-        let task = self.tasks.spawn(async move {
-            // A task of its own, so that its panic is the job's failure and not a new try without end.
-            let mut inner = JoinSet::new();
-            inner.spawn(async move {
-                let outcome = match kind {
-                    JobKind::Rebuild => rebuild::run(&mut work).await,
-                    JobKind::Identify => identify::run(&mut work).await,
-                    JobKind::SupportBundle => support_bundle::run(&mut work).await,
-                };
-                work.end(outcome.unwrap_or_else(|work::Cancelled| Outcome::Cancelled(None)))
-                    .await;
-            });
-            if let Some(Err(error)) = inner.join_next().await {
-                tracing::error!(job = %id, %error, "the work on a job panicked");
-                let failed = Outcome::Failed(crate::app::internal());
-                if let Err(error) = work::finish(&app, id, &failed).await {
-                    tracing::debug!(job = %id, %error, "the failure of a job is not written");
-                }
-            }
-            app.jobs.forget(id);
-        });
+        let work = Work::new(Arc::clone(&self.app), job, receiver, restarted);
+        let task = self.tasks.spawn(guarded(Arc::clone(&self.app), id, kind, work));
         self.working.insert(
             id,
             Working {
@@ -153,4 +132,26 @@ impl Runner {
             },
         );
     }
+}
+
+/// Does the work, and brings the job to its end: a panic is its failure, and no new try without end.
+async fn guarded(app: Arc<App>, id: Uuid, kind: JobKind, mut work: Work) {
+    let mut inner = JoinSet::new();
+    inner.spawn(async move {
+        let outcome = match kind {
+            JobKind::Rebuild => rebuild::run(&mut work).await,
+            JobKind::Identify => identify::run(&mut work).await,
+            JobKind::SupportBundle => support_bundle::run(&mut work).await,
+        };
+        let outcome = outcome.unwrap_or(Outcome::Cancelled(None));
+        work.end(outcome).await;
+    });
+    if let Some(Err(error)) = inner.join_next().await {
+        tracing::error!(job = %id, %error, "the work on a job panicked");
+        let failed = Outcome::Failed(crate::app::internal());
+        if let Err(error) = work::finish(&app, id, &failed).await {
+            tracing::debug!(job = %id, %error, "the failure of a job is not written");
+        }
+    }
+    app.jobs.forget(id);
 }
