@@ -64,6 +64,7 @@ impl Life {
             engine: Engine::begin(folder.path(), 1).await.unwrap(),
             sessions: Sessions::open(folder.path().join("keys.json")).unwrap(),
             nbd_uri: "nbd://127.0.0.1".into(),
+            data_dir: folder.path().to_owned(),
             limit_path: folder.path().join("limit.json"),
             support_folder: folder.path().join("support"),
             log: LogRing::default(),
