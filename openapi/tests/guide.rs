@@ -7,7 +7,7 @@ use ashlar_openapi::{ProblemType, operations};
 
 fn guide() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api.md");
-    std::fs::read_to_string(path).unwrap()
+    std::fs::read_to_string(path).expect("the guide stands in the repository")
 }
 
 #[test]
