@@ -91,8 +91,9 @@ impl DeviceHandle {
     }
 
     /// Looks at the completion of an operation that was started here, and closes the latch where it must.
+    #[inline]
     pub fn settle(&self, io: &Io, completion: Completion) -> Completion {
-        self.counters.end(&io.meter(), completion.result.is_ok());
+        self.counters.end(io.meter(), completion.result.is_ok());
         if let Err(error) = &completion.result
             && severity(error) == Severity::Fatal
             && !matches!(error, DeviceError::Latched(_))
