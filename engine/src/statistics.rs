@@ -1,20 +1,22 @@
 //! What was asked of a volume, a device or an export, and how long it took.
 //!
 //! Every thread counts in a shard of its own, which no other thread writes; who wants to know sums them. Counting takes
-//! no lock and allocates once per thread and object. Reading the clock would cost more than the rest of it, so only one
-//! request in [`SAMPLED`] of a kind and thread is timed.
+//! no lock and allocates once per thread and object. A request is counted when it begins, so that its end, most often,
+//! has nothing to do. Reading the clock would cost more than all the rest, so only one request in [`SAMPLED`] of a kind
+//! and thread is timed.
 //!
 //! Invariants: what is counted is never uncounted; a request is begun and ended on one thread.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
 /// One request in so many is timed.
-pub const SAMPLED: u64 = 16;
+pub const SAMPLED: u64 = 32;
 
 /// Buckets of a histogram: up to 1 µs, 2 µs, 4 µs and so on to 2²⁴ µs (16.8 s), and above.
 pub const BUCKETS: usize = 26;
@@ -37,10 +39,11 @@ const KINDS: usize = 4;
 /// Requests of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Those that ended, with or without an error.
+    /// Those that began.
     pub requests: u64,
+    /// Those that ended with an error.
     pub errors: u64,
-    /// Bytes that requests without an error transferred or zeroed.
+    /// Bytes that were to be transferred or zeroed.
     pub bytes: u64,
     /// Of the requests that were timed, how many took so long.
     pub latencies: [u64; BUCKETS],
@@ -69,10 +72,9 @@ struct Shard([KindShard; KINDS]);
 
 #[derive(Debug, Default)]
 struct KindShard {
-    begun: AtomicU64,
     requests: AtomicU64,
-    errors: AtomicU64,
     bytes: AtomicU64,
+    errors: AtomicU64,
     micros: AtomicU64,
     latencies: [AtomicU64; BUCKETS],
 }
@@ -85,30 +87,55 @@ pub struct Request<'a> {
     succeeded: bool,
 }
 
-/// What is to be remembered of a request while it runs.
-#[derive(Debug, Clone, Copy)]
-pub struct Meter {
-    kind: Kind,
-    bytes: u64,
-    /// Where it is timed.
-    begun: Option<Instant>,
+/// What is to be remembered of a request while it runs: the kind in the lowest two bits and, where it is timed, the
+/// nanosecond in which it began above them; else 0. Small, for it travels with every operation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Meter(u64);
+
+impl Meter {
+    fn kind(self) -> usize {
+        usize::from(self.0.to_le_bytes()[0] & 3)
+    }
+
+    /// When it began, on [`clock`].
+    fn begun(self) -> Option<u64> {
+        Some(self.0 >> 2).filter(|nanos| *nanos > 0)
+    }
 }
 
 /// This thread's place among the shards.
+#[inline]
 fn place() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static PLACE: Cell<usize> = const { Cell::new(usize::MAX) };
     }
     PLACE.with(|place| {
         if place.get() == usize::MAX {
-            place.set(THREADS.fetch_add(1, Ordering::Relaxed).min(SHARDS - 1));
+            take_place(place);
         }
         place.get()
     })
 }
 
+#[cold]
+#[inline(never)]
+fn take_place(place: &Cell<usize>) {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    place.set(THREADS.fetch_add(1, Ordering::Relaxed).min(SHARDS - 1));
+}
+
+/// Nanoseconds since the first call, and one.
+#[cold]
+#[inline(never)]
+fn clock() -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let now = Instant::now();
+    let since = now.saturating_duration_since(*FIRST.get_or_init(|| now));
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 8) + 1
+}
+
 /// Adds to a counter of the shard at `place`; answers what it was.
+#[inline]
 fn add(place: usize, counter: &AtomicU64, more: u64) -> u64 {
     if place == SHARDS - 1 {
         return counter.fetch_add(more, Ordering::Relaxed);
@@ -120,7 +147,18 @@ fn add(place: usize, counter: &AtomicU64, more: u64) -> u64 {
 }
 
 impl Counters {
+    #[inline]
     fn shard(&self, place: usize) -> &Shard {
+        let known = self.0.get().and_then(|shards| shards[place].get());
+        match known {
+            Some(shard) => shard,
+            None => self.new_shard(place),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn new_shard(&self, place: usize) -> &Shard {
         let shards = self
             .0
             .get_or_init(|| Box::new([const { OnceLock::new() }; SHARDS]));
@@ -128,6 +166,7 @@ impl Counters {
     }
 
     /// A request begins that will transfer so many bytes.
+    #[inline]
     pub fn begin(&self, kind: Kind, bytes: u64) -> Request<'_> {
         Request {
             counters: self,
@@ -138,40 +177,52 @@ impl Counters {
 
     /// The same, and its time is of no interest.
     pub fn begin_untimed(&self, kind: Kind, bytes: u64) -> Request<'_> {
+        self.count(kind, bytes);
         Request {
             counters: self,
-            meter: Meter {
-                kind,
-                bytes,
-                begun: None,
-            },
+            meter: Meter(kind as u64),
             succeeded: false,
         }
     }
 
-    /// A request begins that [`end`](Self::end) will count.
+    /// A request begins whose end [`end`](Self::end) is told.
+    #[inline]
     pub fn meter(&self, kind: Kind, bytes: u64) -> Meter {
+        let is_timed = self.count(kind, bytes).is_multiple_of(SAMPLED);
+        let begun = if is_timed { clock() } else { 0 };
+        Meter(begun << 2 | kind as u64)
+    }
+
+    /// Counts a request that begins; answers how many there were before it.
+    #[inline]
+    fn count(&self, kind: Kind, bytes: u64) -> u64 {
         let place = place();
-        let begun = add(place, &self.shard(place).0[kind as usize].begun, 1);
-        Meter {
-            kind,
-            bytes,
-            begun: begun.is_multiple_of(SAMPLED).then(Instant::now),
-        }
+        let shard = &self.shard(place).0[kind as usize];
+        add(place, &shard.bytes, bytes);
+        add(place, &shard.requests, 1)
     }
 
     /// A request has ended.
-    pub fn end(&self, meter: &Meter, succeeded: bool) {
+    #[inline]
+    pub fn end(&self, meter: Meter, succeeded: bool) {
+        if !succeeded || meter.begun().is_some() {
+            self.note_end(meter, succeeded);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_end(&self, meter: Meter, succeeded: bool) {
         let place = place();
-        let shard = &self.shard(place).0[meter.kind as usize];
-        add(place, &shard.requests, 1);
-        if succeeded {
-            add(place, &shard.bytes, meter.bytes);
-        } else {
+        let shard = &self.shard(place).0[meter.kind()];
+        if !succeeded {
             add(place, &shard.errors, 1);
         }
-        if let Some(begun) = meter.begun {
-            shard.time(place, begun.elapsed());
+        if let Some(begun) = meter.begun() {
+            let took = clock().saturating_sub(begun);
+            let micros = took.div_ceil(1000);
+            add(place, &shard.micros, micros);
+            add(place, &shard.latencies[bucket(micros)], 1);
         }
     }
 
@@ -189,13 +240,6 @@ impl Counters {
 }
 
 impl KindShard {
-    #[cold]
-    fn time(&self, place: usize, took: Duration) {
-        let micros = u64::try_from(took.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
-        add(place, &self.micros, micros);
-        add(place, &self.latencies[bucket(micros)], 1);
-    }
-
     fn add_to(&self, totals: &mut Totals) {
         let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         totals.requests += counted(&self.requests);
@@ -214,21 +258,60 @@ fn bucket(micros: u64) -> usize {
     (bits as usize).min(BUCKETS - 1)
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
     /// It ends without an error.
+    #[inline]
     pub fn succeeded(mut self) {
         self.succeeded = true;
+    }
+
+    /// Counts what becomes of this future.
+    #[inline]
+    pub fn counts<F, T, E>(self, future: F) -> impl Future<Output = Result<T, E>> + use<'a, F, T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        Counting {
+            future,
+            request: self,
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Looks at an outcome in passing: to move what was read once more would cost more than to count it.
+    struct Counting<'a, F> {
+        #[pin]
+        future: F,
+        request: Request<'a>,
+    }
+}
+
+impl<T, E, F: Future<Output = Result<T, E>>> Future for Counting<'_, F> {
+    type Output = Result<T, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let this = self.project();
+        let polled = this.future.poll(context);
+        if let Poll::Ready(Ok(_)) = &polled {
+            this.request.succeeded = true;
+        }
+        polled
     }
 }
 
 impl Drop for Request<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.counters.end(&self.meter, self.succeeded);
+        self.counters.end(self.meter, self.succeeded);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::runtime::DataPlane;
     use std::sync::Arc;
@@ -265,11 +348,10 @@ mod tests {
         runtime.block_on(futures_util::future::join_all(counted));
         let activity = counters.sum().unwrap();
         let reads = activity.of(Kind::Read);
-        assert_eq!(
-            (reads.requests, reads.errors, reads.bytes),
-            (30_000, 3_000, 27_000 * 512)
-        );
-        assert_eq!(reads.latencies.iter().sum::<u64>(), 30_000 / SAMPLED);
+        let expected = (30_000, 3_000, 30_000 * 512);
+        assert_eq!((reads.requests, reads.errors, reads.bytes), expected);
+        let timed = 3 * 10_000u64.div_ceil(SAMPLED);
+        assert_eq!(reads.latencies.iter().sum::<u64>(), timed);
         assert_eq!(activity.of(Kind::Write), &Totals::default());
     }
 

@@ -10,6 +10,7 @@ use ashlar_engine::export::nbd::listener::{ConnectionSpawner, ConnectionTask, bi
 use ashlar_engine::export::nbd::server::{Server, Settings};
 use ashlar_engine::export::{Access, Export, Polling, Registry};
 use ashlar_engine::nbd::wire;
+use ashlar_engine::statistics::{Counters, Kind};
 use common::memory_target::MemoryTarget;
 use common::raw_client::{RawClient, named, request, write};
 use tokio::io::DuplexStream;
@@ -21,14 +22,15 @@ struct Bench {
     target: Arc<MemoryTarget>,
     registry: Arc<Registry<MemoryTarget>>,
     server: Arc<Server<MemoryTarget>>,
+    counters: Arc<Counters>,
 }
 
 impl Bench {
     fn new(target: MemoryTarget, shape: impl FnOnce(Export<MemoryTarget>) -> Export<MemoryTarget>) -> Self {
         let (target, registry) = (Arc::new(target), Arc::new(Registry::default()));
-        registry
-            .add(shape(Export::new("vol", Arc::clone(&target))))
-            .unwrap();
+        let export = shape(Export::new("vol", Arc::clone(&target)));
+        let counters = Arc::clone(&export.counters);
+        registry.add(export).unwrap();
         let settings = Settings {
             max_connections: 3,
             ..Settings::default()
@@ -37,6 +39,7 @@ impl Bench {
             target,
             server: Server::new(Arc::clone(&registry), settings),
             registry,
+            counters,
         }
     }
 
@@ -87,7 +90,8 @@ async fn local(test: impl Future<Output = ()>) {
 #[tokio::test]
 async fn pipelined_requests_are_all_answered() {
     local(async {
-        let mut client = Bench::plain().attach().await;
+        let bench = Bench::plain();
+        let mut client = bench.attach().await;
         let writes: Vec<u8> = (0..200)
             .flat_map(|n: u8| write(n.into(), u64::from(n) * 4096, &[n; 4096]))
             .collect();
@@ -112,6 +116,12 @@ async fn pipelined_requests_are_all_answered() {
         };
         tokio::join!(send, receive);
         assert!(replies.iter().all(|&answered| answered));
+        let activity = bench.counters.sum().unwrap();
+        let counted = activity.of(Kind::Write);
+        assert_eq!(
+            (counted.requests, counted.errors, counted.bytes),
+            (200, 0, 200 * 4096)
+        );
         client = RawClient {
             stream: receiver
                 .stream

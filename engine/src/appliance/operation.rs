@@ -1,7 +1,8 @@
 //! Who asked for a change, and what the first answer was (R10).
 //!
 //! Invariants: the answer stands in the same commit as the change that it tells of, so that a retry after a crash finds
-//! both or neither. The last [`KEPT`] answers are kept.
+//! both or neither. The last [`KEPT`] answers are kept, and none grows with what was asked for: see
+//! `docs/decisions/0008-answers-are-bounded.md`.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,7 @@ use super::Appliance;
 use super::error::VerbError;
 use super::groups::Waste;
 use super::records::Record;
+use crate::map::Planned;
 use crate::planted::{self, Planted};
 use crate::types::{
     ByteRange, DeviceId, DeviceNumber, ExportId, GroupId, GroupNumber, OperationId, VolumeId, VolumeNumber,
@@ -39,10 +41,26 @@ pub struct GroupMade {
 pub struct VolumeMade {
     pub number: VolumeNumber,
     pub id: VolumeId,
-    /// What hosts can reach now and could not before: in order, ranges that touch are one.
+    /// What hosts can reach now and could not before: in order, ranges that touch are one. The first
+    /// [`LISTED`](Self::LISTED) of them; the volume's map tells all.
     pub mapped: Vec<ByteRange>,
-    /// Placements, by their place in the request, of which a part lies in an earlier one's rounding.
+    /// Placements, by their place in the request, of which a part lies in an earlier one's rounding. The first
+    /// [`LISTED`](Self::LISTED) of them; a preview tells all.
     pub trimmed: Vec<u32>,
+}
+
+impl VolumeMade {
+    /// Most entries of a list: an answer is kept, and its retry gets the same.
+    pub const LISTED: usize = 4096;
+
+    pub(super) fn new(number: VolumeNumber, id: VolumeId, planned: &Planned) -> Self {
+        Self {
+            number,
+            id,
+            mapped: planned.mapped.iter().take(Self::LISTED).collect(),
+            trimmed: planned.trimmed().take(Self::LISTED).collect(),
+        }
+    }
 }
 
 /// An export that was made.

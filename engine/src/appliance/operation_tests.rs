@@ -316,3 +316,35 @@ fn the_order_of_records_is_the_format() {
     assert_eq!(index(&Record::RemoveDevice(DeviceNumber(0))), 10);
     assert_eq!(index(&Record::Epoch(1)), 17);
 }
+
+#[test]
+fn an_answer_lists_no_more_than_it_may_and_the_map_tells_all() {
+    run(async {
+        let bench = Bench::new(2);
+        let appliance = bench.create(Level::Raid1, 2).await;
+        let count = VolumeMade::LISTED as u64 + 10;
+        let pages = (0..count).map(|page| Placement {
+            range: ByteRange::new(page * 8192, 4096).unwrap(),
+            group: GROUP,
+        });
+        let scattered = NewVolume {
+            capacity: Some(count * 8192),
+            placements: pages.collect(),
+            layout: Layout::Packed { granule: 4096 },
+            ..partial()
+        };
+        let operation = bench.op();
+        let made = appliance.create_volume(operation, &scattered).await.unwrap();
+        assert_eq!(made.mapped.len(), VolumeMade::LISTED);
+        assert_eq!(
+            appliance.answered(operation).await,
+            Some(Answer::Volume(made.clone()))
+        );
+        let map = appliance
+            .volume_map(made.id, 0, u64::MAX, usize::MAX)
+            .await
+            .unwrap();
+        let placed = map.iter().filter(|stretch| stretch.placed.is_some());
+        assert_eq!(placed.count() as u64, count);
+    });
+}

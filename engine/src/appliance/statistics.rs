@@ -69,7 +69,10 @@ mod tests {
             };
             assert_eq!(*id, VOLUME);
             let writes = volume.of(Kind::Write);
-            assert_eq!((writes.requests, writes.errors, writes.bytes), (4, 1, 3 * 8192));
+            assert_eq!(
+                (writes.requests, writes.errors, writes.bytes),
+                (4, 1, 3 * 8192 + 512)
+            );
             assert_eq!(volume.of(Kind::Read).bytes, 4096);
             assert_eq!(volume.of(Kind::Flush).requests, 1);
             assert_eq!(writes.latencies.iter().sum::<u64>(), 1);

@@ -151,12 +151,7 @@ impl Appliance {
             volume: number,
             slices,
         });
-        let made = VolumeMade {
-            number,
-            id: record.id,
-            mapped: planned.mapped.iter().collect(),
-            trimmed: planned.trimmed().collect(),
-        };
+        let made = VolumeMade::new(number, record.id, &planned);
         records.push(answered(operation, &made));
         if let Err(error) = self.ledger.store.commit(records).await {
             give_back(&mut self.working.borrow_mut(), number, &planned);

@@ -6,9 +6,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, signature, start};
+use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, signature};
 use crate::io::{BufSlice, IoBuf};
-use crate::statistics::{Activity, Counters, Kind, Meter};
+use crate::statistics::{Activity, Counters, Kind};
 use crate::types::{ByteRange, DeviceId};
 
 /// An opened device with its latch. Shared by everything that uses the device.
@@ -17,13 +17,6 @@ pub struct DeviceHandle {
     device: Arc<dyn Device>,
     failed: OnceLock<String>,
     counters: Counters,
-}
-
-/// An operation that a handle has started. Whoever awaits it does so through [`DeviceHandle::end`].
-#[derive(Debug)]
-pub struct Operation {
-    io: Io,
-    meter: Meter,
 }
 
 /// Whether a failure of this kind takes the device out of service.
@@ -81,8 +74,9 @@ impl DeviceHandle {
         self.counters.sum()
     }
 
-    /// Starts an operation, which runs whether or not it is awaited.
-    pub fn start(&self, request: Request) -> Operation {
+    /// Starts an operation, which runs whether or not it is awaited. Its completion must go through
+    /// [`settle`](Self::settle).
+    pub fn start(&self, request: Request) -> Io {
         let (kind, bytes) = match &request {
             Request::Read { buf, .. } => (Kind::Read, buf.len() as u64),
             Request::Write { data, .. } => (Kind::Write, data.len() as u64),
@@ -90,21 +84,16 @@ impl DeviceHandle {
             Request::Zero { range, .. } => (Kind::Zero, range.len()),
         };
         let meter = self.counters.meter(kind, bytes);
-        let io = match self.failed.get() {
-            Some(why) => Io::failed(DeviceError::Latched(why.clone()), None),
-            None => start(&*self.device, request),
-        };
-        Operation { io, meter }
+        if let Some(why) = self.failed.get() {
+            return Io::failed(DeviceError::Latched(why.clone()), meter);
+        }
+        Io::metered(self.device.submit(request), meter)
     }
 
-    /// Waits for an operation that was started here, once, and closes the latch where it must.
-    pub async fn end(&self, operation: &mut Operation) -> Completion {
-        let completion = (&mut operation.io).await;
-        self.counters.end(&operation.meter, completion.result.is_ok());
-        self.settle(completion)
-    }
-
-    fn settle(&self, completion: Completion) -> Completion {
+    /// Looks at the completion of an operation that was started here, and closes the latch where it must.
+    #[inline]
+    pub fn settle(&self, io: &Io, completion: Completion) -> Completion {
+        self.counters.end(io.meter(), completion.result.is_ok());
         if let Err(error) = &completion.result
             && severity(error) == Severity::Fatal
             && !matches!(error, DeviceError::Latched(_))
@@ -114,8 +103,11 @@ impl DeviceHandle {
         completion
     }
 
-    async fn run(&self, request: Request) -> Completion {
-        self.end(&mut self.start(request)).await
+    /// Runs an operation to its end.
+    pub async fn run(&self, request: Request) -> Completion {
+        let mut io = self.start(request);
+        let completion = (&mut io).await;
+        self.settle(&io, completion)
     }
 
     /// Reads `len` bytes at `at`.

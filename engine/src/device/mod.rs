@@ -31,7 +31,7 @@ pub mod signature;
 pub mod slots;
 pub mod superblock;
 
-pub use handle::{DeviceHandle, Operation};
+pub use handle::DeviceHandle;
 pub use local::{CachePolicy, LocalDevice, OpenError, OpenOptions};
 pub use slots::{Io, SlotId};
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::task::coop::poll_proceed;
 
 use super::{Completion, DeviceError, Started};
-use crate::io::IoBuf;
+use crate::statistics::Meter;
 
 /// How often [`tick`] is to be called.
 pub const TICK: Duration = Duration::from_millis(500);
@@ -209,19 +209,33 @@ impl Table {
 
 /// One operation in flight. Resolves to its completion; polling after that panics.
 #[derive(Debug)]
-pub struct Io(Option<Started>);
+pub struct Io {
+    /// `None` once it has resolved.
+    started: Option<Started>,
+    meter: Meter,
+}
 
 impl Io {
     pub(super) fn new(started: Started) -> Self {
-        Self(Some(started))
+        Self::metered(started, Meter::default())
     }
 
-    /// An operation that failed before it reached a device. The buffer, where there is one, is given up.
-    pub fn failed(error: DeviceError, buf: Option<IoBuf>) -> Self {
-        Self(Some(Started::Done(Completion {
-            result: Err(error),
-            buf,
-        })))
+    pub(super) fn metered(started: Started, meter: Meter) -> Self {
+        Self {
+            started: Some(started),
+            meter,
+        }
+    }
+
+    /// An operation that failed before it reached a device.
+    pub(super) fn failed(error: DeviceError, meter: Meter) -> Self {
+        let (result, buf) = (Err(error), None);
+        Self::metered(Started::Done(Completion { result, buf }), meter)
+    }
+
+    /// What its statistics are to know at its end.
+    pub(super) fn meter(&self) -> Meter {
+        self.meter
     }
 }
 
@@ -229,11 +243,11 @@ impl Future for Io {
     type Output = Completion;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completion> {
-        match self.0.take().expect("polled after completion") {
+        match self.started.take().expect("polled after completion") {
             Started::Done(completion) => {
                 // A device that always answers at once would keep a task that loops over it running for ever.
                 let Poll::Ready(turn) = poll_proceed(cx) else {
-                    self.0 = Some(Started::Done(completion));
+                    self.started = Some(Started::Done(completion));
                     return Poll::Pending;
                 };
                 turn.made_progress();
@@ -242,7 +256,7 @@ impl Future for Io {
             Started::Pending(id) => {
                 let polled = TABLE.with_borrow_mut(|table| table.poll(id, cx.waker()));
                 if polled.is_pending() {
-                    self.0 = Some(Started::Pending(id));
+                    self.started = Some(Started::Pending(id));
                 }
                 polled
             }
@@ -252,7 +266,7 @@ impl Future for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        if let Some(Started::Pending(id)) = self.0.take() {
+        if let Some(Started::Pending(id)) = self.started.take() {
             let _ = TABLE.try_with(|table| {
                 // Dropped from within the table (a buffer's owner): the slot is then already on its way out.
                 let Ok(mut table) = table.try_borrow_mut() else {

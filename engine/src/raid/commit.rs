@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::group::Group;
 use super::region_log::{self, BlockId, Image};
-use crate::device::{Operation, Request};
+use crate::device::{Io, Request};
 use crate::io::{BufSlice, IoError};
 
 #[derive(Debug, Default)]
@@ -132,7 +132,7 @@ impl Group {
         let members = self.members.load_full();
         let one = blocks.len() == 1;
         let mut failed = SmallVec::<[usize; 4]>::new();
-        let mut writes: SmallVec<[(usize, Operation); 4]> = SmallVec::new();
+        let mut writes: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for (member, device) in members.all_writable() {
             let log = members.record.members[member].log.start();
             for (place, data) in blocks {

@@ -17,7 +17,7 @@ use super::membership::{Journal, Member, Members, Serving};
 use super::record::{GroupRecord, MemberStatus};
 use super::region_log::{self, Image, LogShape};
 use super::regions::Regions;
-use crate::device::{Completion, DeviceError, DeviceHandle, DeviceInfo, Operation, Request};
+use crate::device::{Completion, DeviceError, DeviceHandle, DeviceInfo, Io, Request};
 use crate::io::range_lock::RangeLock;
 use crate::io::{BufSlice, IoBuf, IoError, Segment, Segments};
 use crate::planted::{self, Planted};
@@ -62,7 +62,7 @@ pub struct Group {
 }
 
 /// A piece with the member that is asked for it; `None` where no member holds it.
-type StartedRead = (Piece, Option<(usize, Operation)>);
+type StartedRead = (Piece, Option<(usize, Io)>);
 
 /// Why a group could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -258,12 +258,13 @@ impl Group {
     pub(super) async fn settle_all(
         &self,
         members: &Members,
-        operations: &mut [(usize, Operation)],
+        operations: &mut [(usize, Io)],
         failed: &mut SmallVec<[usize; 4]>,
     ) {
-        for (member, operation) in operations {
+        for (member, io) in operations {
+            let completion = (&mut *io).await;
             let device = members.writable(*member).expect("an operation was started on it");
-            if device.end(operation).await.result.is_err() && !failed.contains(member) {
+            if device.settle(io, completion).result.is_err() && !failed.contains(member) {
                 failed.push(*member);
             }
         }
@@ -298,7 +299,7 @@ impl Group {
             .collect();
         for (piece, started) in &mut reads {
             let data = match started {
-                Some((member, operation)) => self.finish_read(&members, piece, *member, operation).await?,
+                Some((member, io)) => self.finish_read(&members, piece, *member, io).await?,
                 None => {
                     return Err(IoError::GroupUnavailable {
                         why: "no member holds these blocks",
@@ -311,12 +312,7 @@ impl Group {
     }
 
     /// Starts reading a piece from one of its copies, not from one in `but`.
-    fn start_read(
-        &self,
-        members: &Members,
-        piece: &Piece,
-        but: Option<&[usize]>,
-    ) -> Option<(usize, Operation)> {
+    fn start_read(&self, members: &Members, piece: &Piece, but: Option<&[usize]>) -> Option<(usize, Io)> {
         let column = self.layout.column_members(piece.first_member);
         let usable = |member: &usize| {
             !but.is_some_and(|but| but.contains(member))
@@ -345,10 +341,11 @@ impl Group {
         members: &Arc<Members>,
         piece: &Piece,
         member: usize,
-        operation: &mut Operation,
+        io: &mut Io,
     ) -> Result<IoBuf, IoError> {
         let device = members.readable(member).expect("the read was started on it");
-        match device.end(operation).await {
+        let completion = (&mut *io).await;
+        match device.settle(io, completion) {
             Completion { result: Ok(()), buf } => Ok(buf.expect("a read that succeeded returns its buffer")),
             Completion {
                 result: Err(error), ..
@@ -368,7 +365,7 @@ impl Group {
         let mut tried: SmallVec<[usize; 4]> = SmallVec::from_slice(&[member]);
         let mut last = error;
         loop {
-            let Some((next, mut operation)) = self.start_read(&members, piece, Some(&tried)) else {
+            let Some((next, mut io)) = self.start_read(&members, piece, Some(&tried)) else {
                 let now = self.members.load_full();
                 if Arc::ptr_eq(&now, &members) {
                     return Err(IoError::Device(last.to_string()));
@@ -379,7 +376,8 @@ impl Group {
                 continue;
             };
             let device = members.readable(next).expect("the read was started on it");
-            match device.end(&mut operation).await {
+            let completion = (&mut io).await;
+            match device.settle(&io, completion) {
                 Completion { result: Ok(()), buf } => {
                     let data = buf.expect("a read that succeeded returns its buffer");
                     self.mend(&members, piece, &tried).await;

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 
 use super::group::Group;
 use super::record::{GroupRecord, MemberStatus};
-use crate::device::{DeviceHandle, Operation, Request};
+use crate::device::{DeviceHandle, Io, Request};
 use crate::io::IoError;
 use crate::io::range_lock::Mode;
 use crate::types::{ByteRange, DeviceId, IdSource};
@@ -82,7 +82,7 @@ impl Members {
     }
 
     /// A flush on every member that is written.
-    pub(super) fn start_flushes(&self) -> SmallVec<[(usize, Operation); 4]> {
+    pub(super) fn start_flushes(&self) -> SmallVec<[(usize, Io); 4]> {
         self.all_writable()
             .map(|(member, device)| (member, device.start(Request::Flush)))
             .collect()

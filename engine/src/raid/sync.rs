@@ -14,7 +14,7 @@ use super::group::Group;
 use super::layout::Piece;
 use super::membership::Members;
 use super::regions::CopyProgress;
-use crate::device::{Completion, Operation, Request};
+use crate::device::{Completion, Io, Request};
 use crate::io::range_lock::Mode;
 use crate::io::{BufSlice, IoBuf, IoError};
 use crate::planted::{self, Planted};
@@ -189,7 +189,7 @@ impl Group {
             return Ok(());
         }
         let (source, data) = self.read_first(&members, piece).await?;
-        let mut operations: SmallVec<[(usize, Operation); 4]> = SmallVec::new();
+        let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for member in column().filter(|&member| member != source || with_source) {
             let Some(device) = members.writable(member) else {
                 continue;
@@ -216,7 +216,7 @@ impl Group {
             };
             let at = members.record.members[member].data_start + piece.member_at;
             let buf = IoBuf::new(len);
-            let completion = device.end(&mut device.start(Request::Read { at, buf })).await;
+            let completion = device.run(Request::Read { at, buf }).await;
             if let Completion {
                 result: Ok(()),
                 buf: Some(buf),

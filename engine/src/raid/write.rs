@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::group::{Group, zeros};
 use super::membership::Members;
 use super::regions::WriteTicket;
-use crate::device::{DeviceHandle, Operation, Request};
+use crate::device::{DeviceHandle, Io, Request};
 use crate::io::range_lock::Mode;
 use crate::io::{BufSlice, IoError};
 use crate::types::ByteRange;
@@ -72,7 +72,7 @@ impl Group {
             None
         };
         let members = self.members.load_full();
-        let mut operations: SmallVec<[(usize, Operation); 4]> = SmallVec::new();
+        let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for part in parts {
             for piece in self.layout.pieces(part.range) {
                 for member in self.layout.column_members(piece.first_member) {
@@ -101,7 +101,7 @@ impl Group {
     pub(super) async fn answer_write(
         &self,
         members: &Members,
-        operations: &mut [(usize, Operation)],
+        operations: &mut [(usize, Io)],
     ) -> Result<(), IoError> {
         let mut failed = SmallVec::<[usize; 4]>::new();
         self.settle_all(members, operations, &mut failed).await;

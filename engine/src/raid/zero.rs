@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::group::Group;
 use super::write::{Content, Part};
-use crate::device::{Operation, Request};
+use crate::device::{Io, Request};
 use crate::io::IoError;
 use crate::io::range_lock::Mode;
 use crate::types::ByteRange;
@@ -77,7 +77,7 @@ impl Group {
             return Ok(());
         }
         let members = self.members.load_full();
-        let mut operations: SmallVec<[(usize, Operation); 4]> = SmallVec::new();
+        let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for piece in self.layout.pieces(granules) {
             for member in self.layout.column_members(piece.first_member) {
                 let Some(device) = members

@@ -134,28 +134,29 @@ impl Target for Volume {
         }
     }
 
-    async fn read(&self, range: ByteRange) -> Result<Segments, IoError> {
-        let counted = self.counters.begin(Kind::Read, range.len());
-        let _running = self.running.begin().ok_or_else(stopping)?;
-        let shape = self.shape.load_full();
-        self.check(&shape, range)?;
-        self.order.pass(range).await;
-        let data = match shape.map.lookup(range.start()) {
-            Some(place) if place.len >= range.len() => {
-                let at = ByteRange::between(place.start, place.start + range.len());
-                shape.group(place.group).read(at).await?
+    fn read(&self, range: ByteRange) -> impl Future<Output = Result<Segments, IoError>> {
+        let request = self.counters.begin(Kind::Read, range.len());
+        request.counts(async move {
+            let _running = self.running.begin().ok_or_else(stopping)?;
+            let shape = self.shape.load_full();
+            self.check(&shape, range)?;
+            self.order.pass(range).await;
+            match shape.map.lookup(range.start()) {
+                Some(place) if place.len >= range.len() => {
+                    let at = ByteRange::between(place.start, place.start + range.len());
+                    shape.group(place.group).read(at).await
+                }
+                _ => {
+                    Self::check_mapped(&shape, range)?;
+                    read_pieces(&shape, range).await
+                }
             }
-            _ => {
-                Self::check_mapped(&shape, range)?;
-                read_pieces(&shape, range).await?
-            }
-        };
-        counted.succeeded();
-        Ok(data)
+        })
     }
 
+    // Counted within: around it, as the others are, would cost 10 ns.
     async fn write(&self, at: u64, data: BufSlice, fua: bool) -> Result<(), IoError> {
-        let counted = self.counters.begin(Kind::Write, data.len() as u64);
+        let request = self.counters.begin(Kind::Write, data.len() as u64);
         let _running = self.running.begin().ok_or_else(stopping)?;
         let shape = self.shape.load_full();
         let capacity = shape.capacity;
@@ -181,45 +182,47 @@ impl Target for Volume {
             flush_groups(&shape).await?;
         }
         drop(claim);
-        counted.succeeded();
+        request.succeeded();
         Ok(())
     }
 
-    async fn zero(&self, range: ByteRange, options: ZeroOptions) -> Result<(), IoError> {
-        let counted = self.counters.begin(Kind::Zero, range.len());
-        let _running = self.running.begin().ok_or_else(stopping)?;
-        let shape = self.shape.load_full();
-        self.check(&shape, range)?;
-        Self::check_mapped(&shape, range)?;
-        let slow = |piece: Piece| match piece {
-            Piece::Mapped {
-                range,
-                group,
-                group_start,
-            } => shape
-                .group(group)
-                .zero_needs_writes(ByteRange::between(group_start, group_start + range.len())),
-            Piece::Hole(_) => false,
-        };
-        if options.fast_only && shape.map.pieces(range).any(slow) {
-            return Err(IoError::NotFast);
-        }
-        for piece in range.split_at_multiples(ZERO_PIECE) {
-            self.zero_piece(piece, options.unmap).await?;
-        }
-        if options.fua {
-            flush_groups(&shape).await?;
-        }
-        counted.succeeded();
-        Ok(())
+    fn zero(&self, range: ByteRange, options: ZeroOptions) -> impl Future<Output = Result<(), IoError>> {
+        let request = self.counters.begin(Kind::Zero, range.len());
+        request.counts(async move {
+            let _running = self.running.begin().ok_or_else(stopping)?;
+            let shape = self.shape.load_full();
+            self.check(&shape, range)?;
+            Self::check_mapped(&shape, range)?;
+            let slow = |piece: Piece| match piece {
+                Piece::Mapped {
+                    range,
+                    group,
+                    group_start,
+                } => shape
+                    .group(group)
+                    .zero_needs_writes(ByteRange::between(group_start, group_start + range.len())),
+                Piece::Hole(_) => false,
+            };
+            if options.fast_only && shape.map.pieces(range).any(slow) {
+                return Err(IoError::NotFast);
+            }
+            for piece in range.split_at_multiples(ZERO_PIECE) {
+                self.zero_piece(piece, options.unmap).await?;
+            }
+            if options.fua {
+                flush_groups(&shape).await
+            } else {
+                Ok(())
+            }
+        })
     }
 
-    async fn flush(&self) -> Result<(), IoError> {
-        let counted = self.counters.begin(Kind::Flush, 0);
-        let _running = self.running.begin().ok_or_else(stopping)?;
-        flush_groups(&self.shape.load_full()).await?;
-        counted.succeeded();
-        Ok(())
+    fn flush(&self) -> impl Future<Output = Result<(), IoError>> {
+        let request = self.counters.begin(Kind::Flush, 0);
+        request.counts(async move {
+            let _running = self.running.begin().ok_or_else(stopping)?;
+            flush_groups(&self.shape.load_full()).await
+        })
     }
 
     fn block_status(&self, range: ByteRange, limit: usize) -> Result<Vec<StatusRun>, IoError> {
