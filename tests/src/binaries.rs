@@ -1,6 +1,6 @@
 //! Where the programs under test are: built once per test process, found by what cargo says it built.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -26,6 +26,23 @@ pub fn forgetful_nbd() -> Command {
     Command::new(PATH.get_or_init(|| named("ASHLAR_FORGETFUL_NBD").unwrap_or_else(|| built("forgetful_nbd"))))
 }
 
+/// What asks an API whatever its document allows and forbids; `ASHLAR_SCHEMATHESIS` names another.
+///
+/// # Panics
+/// Where it is not installed.
+pub fn schemathesis() -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(target);
+    let usual = usual.join("schemathesis/bin/schemathesis");
+    let program = named("ASHLAR_SCHEMATHESIS").unwrap_or(usual);
+    assert!(
+        program.exists(),
+        "{} is missing: `make deps` installs what the tests need",
+        program.display()
+    );
+    Command::new(program)
+}
+
 fn named(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from)
 }
@@ -34,7 +51,8 @@ fn named(variable: &str) -> Option<PathBuf> {
 /// the one of this name.
 fn built(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let messages = run(Command::new(cargo)
+    let mut build = Command::new(cargo);
+    build
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .args([
             "build",
@@ -43,8 +61,15 @@ fn built(name: &str) -> PathBuf {
             "--workspace",
             "--bins",
             "--examples",
-        ]))
-    .stdout;
+        ]);
+    // What is set for this package: build scripts that look at it would run again, and all that needs them with them.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_") || name == "OUT_DIR" {
+            build.env_remove(&variable);
+        }
+    }
+    let messages = run(&mut build).stdout;
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
