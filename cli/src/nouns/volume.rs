@@ -6,6 +6,7 @@ use ashlar_openapi::operations::{
     ChangeVolume, CreateVolume, DeleteVolume, ExpandVolume, GetVolume, ListVolumes, MapVolume, PlaceVolume,
     VolumeRangesOf,
 };
+use ashlar_openapi::sort::NumberedKey;
 use ashlar_openapi::volumes::{
     Expand, MapFilter, MapRun, MorePlacements, NewVolume, Placement, PlacementLayout, RangesOfFilter, Volume,
     VolumeChange, VolumeFilter,
@@ -21,7 +22,7 @@ use crate::edit::edit;
 use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, find_some, number};
 use crate::format;
-use crate::list::{Length, Names, Reference, Row, list};
+use crate::list::{Length, Names, Order, Reference, Row, list};
 use crate::values::{Placing, placing, range, size, word};
 
 const LAYOUTS: &[&str] = &["aligned", "packed"];
@@ -86,6 +87,8 @@ pub(crate) enum Verb {
         /// Only those that catalog and devices agree on, or not
         #[arg(long, value_parser = word::<Presence>(PRESENCES))]
         presence: Option<Presence>,
+        #[command(flatten)]
+        order: Order<NumberedKey>,
         #[command(flatten)]
         length: Length,
     },
@@ -163,8 +166,13 @@ impl Verb {
         let one = async |text: &str| find::<Volumes>(&cx.client, text).await;
         match self {
             Self::Create(create) => create.run(cx).await,
-            Self::List { presence, length } => {
+            Self::List {
+                presence,
+                order,
+                length,
+            } => {
                 let filter = VolumeFilter {
+                    sort: order.sort,
                     presence,
                     ..VolumeFilter::default()
                 };

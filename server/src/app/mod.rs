@@ -19,6 +19,7 @@ pub mod locks;
 pub mod look_up;
 pub mod metrics;
 pub mod operations;
+pub mod order;
 pub mod raid_groups;
 pub mod reconcile;
 pub mod refusals;
