@@ -69,7 +69,7 @@ impl Serve {
         let filter = EnvFilter::builder()
             .with_default_directive(LevelFilter::INFO.into())
             // Each start has Postgres say that what is there already is there.
-            .parse_lossy(wanted.as_deref().unwrap_or("sqlx::postgres::notice=warn"));
+            .parse_lossy(wanted.as_deref().unwrap_or("info,sqlx::postgres::notice=warn"));
         let said = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
             .with_ansi(io::stderr().is_terminal());
