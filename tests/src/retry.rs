@@ -400,18 +400,20 @@ fn assert_same(what: &str, found: &Value, expected: &Value) {
     );
 }
 
-/// Waits until nothing is copied any more.
+/// Waits until nothing is copied any more, and the jobs for that have ended.
 fn until_quiet(api: &Api) {
     let begun = Instant::now();
-    let busy = || {
-        let groups = api.get("/raid-groups").granted();
-        let groups = groups["items"].as_array().cloned().unwrap_or_default();
-        groups.iter().any(|group| group["state"] == "rebuilding")
+    let any = |path: &str, states: &[&str]| {
+        let listed = api.get(path).granted();
+        let items = listed["items"].as_array().cloned().unwrap_or_default();
+        items
+            .iter()
+            .any(|item| states.iter().any(|state| item["state"] == *state))
     };
-    while busy() {
+    while any("/raid-groups", &["rebuilding"]) || any("/jobs", &["queued", "running"]) {
         assert!(
             begun.elapsed() < QUIET,
-            "members are still being copied to after {QUIET:?}"
+            "something is still being done after {QUIET:?}"
         );
     }
 }

@@ -314,8 +314,8 @@ impl Managed {
             return Err(Exited { status, said });
         };
         let address = |schemes: &[&str]| {
-            let uris = line.split_whitespace().filter_map(|word| word.split_once("://"));
-            let found = uris.filter(|(scheme, _)| schemes.contains(scheme)).next();
+            let mut uris = line.split_whitespace().filter_map(|word| word.split_once("://"));
+            let found = uris.find(|(scheme, _)| schemes.contains(scheme));
             let found = found.and_then(|(_, address)| address.parse().ok());
             found.unwrap_or_else(|| panic!("no {schemes:?} in the ready line: {line}"))
         };

@@ -213,17 +213,7 @@ impl Verb {
                 capacity,
                 raid_group,
                 dry_run,
-            } => {
-                let id = one(&named.object).await?;
-                let raid_group = find_some::<RaidGroups>(&cx.client, raid_group.as_deref()).await?;
-                let body = Expand {
-                    capacity_bytes: capacity,
-                    raid_group,
-                };
-                let call = Call::<ExpandVolume>::with(&[id], body).common(common(dry_run));
-                cx.out
-                    .made(&cx.client.call(call).await?.text, "volume", &id.to_string())
-            }
+            } => expand(cx, &named, capacity, raid_group.as_deref(), dry_run).await,
             Self::Rename { one: named, new } => {
                 let id = one(&named.object).await?;
                 let change = VolumeChange { name: Some(new) };
@@ -244,6 +234,23 @@ fn common(dry_run: DryRun) -> Common {
         dry_run: dry_run.dry_run,
         ..Common::default()
     }
+}
+
+async fn expand(
+    cx: &Context,
+    one: &One,
+    capacity_bytes: Bytes,
+    raid_group: Option<&str>,
+    dry_run: DryRun,
+) -> Result<(), Failure> {
+    let id = find::<Volumes>(&cx.client, &one.object).await?;
+    let body = Expand {
+        capacity_bytes,
+        raid_group: find_some::<RaidGroups>(&cx.client, raid_group).await?,
+    };
+    let call = Call::<ExpandVolume>::with(&[id], body).common(common(dry_run));
+    cx.out
+        .made(&cx.client.call(call).await?.text, "volume", &id.to_string())
 }
 
 async fn place(cx: &Context, one: &One, placing: &Placements, dry_run: DryRun) -> Result<(), Failure> {
