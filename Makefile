@@ -28,7 +28,7 @@ run: toolchain ## Run an appliance in ./data (DIR, LISTEN, NBD_LISTEN), and say 
 	@scripts/run.sh "$(LISTEN)" "$(NBD_LISTEN)" "$(DIR)"
 
 .PHONY: test
-test: deps sqlx-check lint unit simulation ## Pass every test; installs the Debian packages that are missing
+test: deps sqlx-check lint unit simulation ## Pass every test; installs what is missing for that
 
 .PHONY: unit
 unit: toolchain
@@ -77,8 +77,9 @@ lint: toolchain ## Formatting and lints, warnings denied
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 .PHONY: deps
-deps: toolchain ## Install the Debian packages that tests and benches need and that are missing
+deps: toolchain ## Install what tests and benches need and what is missing: Debian packages, and schemathesis in target
 	scripts/deps.sh test
+	scripts/schemathesis.sh
 
 .PHONY: toolchain
 toolchain:

@@ -35,6 +35,10 @@ missing=$(while read -r purpose program package; do
   [ "$purpose" = "$1" ] || [ "$1" = test ] || continue
   command -v "$program" >/dev/null || echo "$package"
 done <<<"$needed" | sort -u)
+# A part of Python that Debian has apart, and no program.
+if [ "$1" = test ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
+  missing="$missing python3-venv"
+fi
 [ -n "$missing" ] || exit 0
 
 # One package a word.

@@ -218,7 +218,7 @@ mod tests {
             length: Bytes(1 << 20),
         });
         problem.correction.missing = vec![MissingSpace {
-            raid_group: 3,
+            raid_group: "00000000-0000-4000-8000-0000000a0003".parse().unwrap(),
             missing_bytes: Bytes(5 << 30),
             free_bytes: Bytes(1 << 30),
             missing_logical_devices: Natural(1),
@@ -227,8 +227,8 @@ mod tests {
         let failure = Failure::from(ClientError::Problem(Box::new(problem)));
         assert_eq!(
             failure.to_string(),
-            "There is no room\n  Ask for less\n  nearest range: 0+1MiB\n  RAID group 3 lacks 5GiB, 1GiB are free\n  \
-             field: /capacity_bytes\n  request: r1"
+            "There is no room\n  Ask for less\n  nearest range: 0+1MiB\n  RAID group \
+             00000000-0000-4000-8000-0000000a0003 lacks 5GiB, 1GiB are free\n  field: /capacity_bytes\n  request: r1"
         );
         assert_eq!(failure.code(), 1);
     }

@@ -6,6 +6,7 @@ use ashlar_openapi::client::{Call, Client, Common};
 use ashlar_openapi::document::MOST_ITEMS;
 use ashlar_openapi::operation::Nothing;
 use ashlar_openapi::operations::{GetDevice, GetRaidGroup, GetVolume};
+use ashlar_openapi::sort::{Sort, SortKey};
 use ashlar_openapi::{Operation, Page};
 use clap::Args;
 use uuid::Uuid;
@@ -13,12 +14,20 @@ use uuid::Uuid;
 use crate::Context;
 use crate::failure::Failure;
 use crate::output::{Output, lines, table};
+use crate::values::word;
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Length {
     /// List so many at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Order<K: SortKey> {
+    /// Sort by this; `-` before it sorts the other way round
+    #[arg(long, value_name = "ORDER", allow_hyphen_values = true, value_parser = word::<Sort<K>>(K::WORDS))]
+    pub(crate) sort: Option<Sort<K>>,
 }
 
 /// An object that a row shows by its name.

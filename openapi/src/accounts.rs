@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::access::{Role, Scope};
 use crate::operation::content;
+use crate::sort::NamedSort;
 use crate::values::{Name, Natural, Page, Timestamp};
 
 /// Shortest password, in characters.
@@ -151,6 +152,9 @@ pub struct UserFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false, inline)]
     pub role: Option<Role>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<NamedSort>,
 }
 
 /// Which tokens: one's own, and for admins everybody's.
@@ -163,6 +167,9 @@ pub struct TokenFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false)]
     pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<NamedSort>,
 }
 
 content!(

@@ -79,7 +79,7 @@ pub struct AuditFilter {
     #[param(nullable = false)]
     pub actor_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(nullable = false, max_length = 64)]
+    #[param(nullable = false)]
     pub operation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false)]

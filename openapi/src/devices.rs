@@ -5,6 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::operation::content;
+use crate::sort::NumberedSort;
 use crate::values::{Bytes, Name, Natural, Page, Timestamp, some};
 
 /// What kind of device it is.
@@ -235,6 +236,9 @@ pub struct DeviceFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false, inline)]
     pub presence: Option<Presence>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<NumberedSort>,
 }
 
 content!(

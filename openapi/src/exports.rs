@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::devices::Presence;
 use crate::operation::content;
+use crate::sort::NamedSort;
 use crate::values::{Name, Natural, Page, Timestamp};
 
 /// How hosts attach.
@@ -159,6 +160,9 @@ pub struct ExportFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false, inline)]
     pub presence: Option<Presence>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<NamedSort>,
 }
 
 content!(Export, Page<Export>, NewExport, ExportChange);

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::operation::content;
 use crate::problem::Problem;
+use crate::sort::TimedSort;
 use crate::values::{Bytes, Page, Timestamp, some};
 
 /// What a job does.
@@ -140,6 +141,9 @@ pub struct JobFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false)]
     pub subject: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<TimedSort>,
 }
 
 content!(Job, Page<Job>, JobChange);

@@ -39,7 +39,7 @@ pub enum Trait {
     IfMatch,
     /// Answers carry `ETag`.
     Tagged,
-    /// A list: takes `limit`, `cursor` and `sort`.
+    /// A list: takes `limit` and `cursor`; its query has `sort` where there is more than one order.
     Paged,
     /// Makes a job: takes `wait`.
     Waits,

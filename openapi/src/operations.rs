@@ -18,7 +18,9 @@ use crate::volumes::{
     Expand, MapFilter, MapRun, MorePlacements, NewVolume, RangesOfFilter, Volume, VolumeChange, VolumeFilter,
     VolumeMade,
 };
-use crate::webhooks::{Delivery, DeliveryFilter, NewWebhook, Probed, Webhook, WebhookChange, WebhookMade};
+use crate::webhooks::{
+    Delivery, DeliveryFilter, NewWebhook, Probed, Webhook, WebhookChange, WebhookFilter, WebhookMade,
+};
 
 operations! {
     /// Look at the appliance.
@@ -166,7 +168,7 @@ operations! {
 
     /// List the webhooks.
     ListWebhooks = Get "/webhooks" "listWebhooks" "webhooks" Operators WebhooksOperate 200
-        (Nothing, Nothing) -> Page<Webhook> [Paged];
+        (WebhookFilter, Nothing) -> Page<Webhook> [Paged];
     /// Have events sent somewhere.
     CreateWebhook = Post "/webhooks" "createWebhook" "webhooks" Operators WebhooksOperate 201
         (Nothing, NewWebhook) -> WebhookMade [Idempotent, Tagged];

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::values::{Bytes, Natural, Range};
 
@@ -121,7 +122,7 @@ problems! {
     TrackInvalid = 422 "urn:ashlar:problem:track-invalid": "The volume has no such track",
     NotEnoughSpace = 507 "urn:ashlar:problem:not-enough-space": "There are too few free logical devices",
     VolumeExported = 409 "urn:ashlar:problem:volume-exported": "The volume is exported",
-    VolumeNotServing = 409 "urn:ashlar:problem:volume-not-serving": "A RAID group of the volume waits for members",
+    VolumeNotServing = 409 "urn:ashlar:problem:volume-not-serving": "The volume is not served",
     // Jobs, webhooks, accounts.
     JobState = 409 "urn:ashlar:problem:job-state": "The job is in a state that does not allow this",
     JobKind = 409 "urn:ashlar:problem:job-kind": "Jobs of this kind do not know this verb",
@@ -153,8 +154,7 @@ pub struct Correction {
 /// Space that a RAID group lacks for a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MissingSpace {
-    /// The RAID group's number.
-    pub raid_group: u32,
+    pub raid_group: Uuid,
     pub missing_bytes: Bytes,
     pub free_bytes: Bytes,
     /// Logical devices.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::devices::{MemberState, Presence};
 use crate::operation::content;
+use crate::sort::NumberedSort;
 use crate::values::{Bytes, Name, Natural, Page, Range, Timestamp, some};
 
 /// RAID level.
@@ -154,6 +155,9 @@ pub struct RaidGroupFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false, inline)]
     pub presence: Option<Presence>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<NumberedSort>,
 }
 
 content!(

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::devices::Presence;
 use crate::operation::content;
+use crate::sort::NumberedSort;
 use crate::values::{Bytes, Extent, Name, Natural, Page, Range, Timestamp, Tracks};
 
 /// Whether hosts can use a volume.
@@ -181,6 +182,9 @@ pub struct VolumeFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false, inline)]
     pub presence: Option<Presence>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<NumberedSort>,
 }
 
 /// Which part of a map.

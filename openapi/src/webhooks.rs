@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::operation::content;
+use crate::sort::{NamedSort, TimedSort};
 use crate::values::{Bytes, Name, Natural, Page, Timestamp};
 
 /// A webhook.
@@ -114,6 +115,15 @@ pub struct Delivery {
     pub updated_at: Timestamp,
 }
 
+/// In which order webhooks are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookFilter {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<NamedSort>,
+}
+
 /// Which deliveries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +131,9 @@ pub struct DeliveryFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(nullable = false, inline)]
     pub state: Option<DeliveryState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(nullable = false, inline)]
+    pub sort: Option<TimedSort>,
 }
 
 content!(

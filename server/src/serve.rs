@@ -186,6 +186,7 @@ fn start_postgres(settings: &Settings, data_dir: &DataDir) -> Result<Option<Runn
 async fn run(settings: &Settings, data_dir: &DataDir) -> Result<(), ServeError> {
     let mut asked = Asked::listen()?;
     let certificate = load_certificate(settings, data_dir)?;
+    let hosts_tls = nbd_tls(settings, &certificate)?;
     let bound = bind(settings, data_dir).await?;
     let postgres = start_postgres(settings, data_dir)?;
     let source = match (&settings.database_url, &postgres) {
@@ -209,7 +210,7 @@ async fn run(settings: &Settings, data_dir: &DataDir) -> Result<(), ServeError> 
         support_folder: data_dir.path().join("support"),
         log: settings.log.clone(),
     })?);
-    let running = Appliance::begin(settings, app, keeper, bound, &certificate)?;
+    let running = Appliance::begin(settings, app, keeper, bound, certificate.config, hosts_tls)?;
     running.until_ready(&mut asked).await;
     asked.wait().await;
     tracing::info!("stopping");
@@ -244,10 +245,11 @@ impl Appliance {
         app: Arc<App>,
         keeper: Keeper,
         bound: Bound,
-        certificate: &Certificate,
+        api_tls: Arc<rustls::ServerConfig>,
+        hosts_tls: Arc<rustls::ServerConfig>,
     ) -> Result<Self, ServeError> {
-        let tls = Tls::Offered(nbd_tls(settings, certificate)?);
-        let nbd = NbdServer::begin(&app.engine, bound.nbd, tls).map_err(|source| ServeError::Listen {
+        let begun = NbdServer::begin(&app.engine, bound.nbd, Tls::Offered(hosts_tls));
+        let nbd = begun.map_err(|source| ServeError::Listen {
             address: bound.nbd_address.to_string(),
             source,
         })?;
@@ -262,7 +264,7 @@ impl Appliance {
         let recovered = rolled.subscribe();
         let rolling = tokio::spawn(roll_forward(Arc::clone(&app), rolled));
         let sockets = Sockets::new(api::router(Arc::clone(&app)), stop.subscribe());
-        let acceptor = (!settings.plain_http).then(|| TlsAcceptor::from(Arc::clone(&certificate.config)));
+        let acceptor = (!settings.plain_http).then(|| TlsAcceptor::from(api_tls));
         let scheme = if settings.plain_http { "http" } else { "https" };
         let ready_line = format!(
             "ashlar ready: {scheme}://{} nbd://{}",
@@ -372,9 +374,4 @@ impl Asked {
         }
         self.was = true;
     }
-}
-
-/// Where the first administrator's password stands.
-pub fn password_file(data: &std::path::Path) -> PathBuf {
-    data.join("admin-password")
 }

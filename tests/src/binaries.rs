@@ -1,6 +1,6 @@
 //! Where the programs under test are: built once per test process, found by what cargo says it built.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -24,6 +24,23 @@ pub fn ashlar() -> Command {
 pub fn forgetful_nbd() -> Command {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     Command::new(PATH.get_or_init(|| named("ASHLAR_FORGETFUL_NBD").unwrap_or_else(|| built("forgetful_nbd"))))
+}
+
+/// What asks an API whatever its document allows and forbids; `ASHLAR_SCHEMATHESIS` names another.
+///
+/// # Panics
+/// Where it is not installed.
+pub fn schemathesis() -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(target);
+    let usual = usual.join("schemathesis/bin/schemathesis");
+    let program = named("ASHLAR_SCHEMATHESIS").unwrap_or(usual);
+    assert!(
+        program.exists(),
+        "{} is missing: `make deps` installs what the tests need",
+        program.display()
+    );
+    Command::new(program)
 }
 
 fn named(variable: &str) -> Option<PathBuf> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -15,6 +16,15 @@ pub struct Certificates {
 
 impl Certificates {
     pub fn make() -> Self {
+        Self::good_until(4095)
+    }
+
+    /// The server's and the client's were good until the beginning of 2021.
+    pub fn expired() -> Self {
+        Self::good_until(2021)
+    }
+
+    fn good_until(year: i32) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
         let mut authority = named("Ashlar test authority");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -26,6 +36,7 @@ impl Certificates {
         ] {
             let mut params = named(&format!("Ashlar test {who}"));
             params.extended_key_usages = vec![purpose];
+            params.not_after = date_time_ymd(year, 1, 1);
             let key = key();
             let certificate = params.signed_by(&key, &issuer).expect("the parameters are valid");
             write(dir.path(), &format!("{who}-cert.pem"), &certificate.pem());

@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod bystander;
 pub mod certificates;
 pub mod ground;
+pub mod held;
 pub mod host;
 pub mod ledger;
 pub mod load;

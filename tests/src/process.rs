@@ -61,8 +61,16 @@ pub fn start(command: &mut Command) -> Started {
 
 impl Started {
     /// Waits for the program's end, at most [`LIMIT`], whatever its exit code is.
-    pub fn finish(mut self) -> Finished {
-        let status = wait_exit(&mut self.child, LIMIT);
+    pub fn finish(self) -> Finished {
+        self.finish_within(LIMIT)
+    }
+
+    /// Waits for the program's end, whatever its exit code is.
+    ///
+    /// # Panics
+    /// Where it takes longer than `limit`.
+    pub fn finish_within(mut self, limit: Duration) -> Finished {
+        let status = wait_exit(&mut self.child, limit);
         if status.is_none() {
             end(&mut self.child);
         }
@@ -73,7 +81,7 @@ impl Started {
         };
         assert!(
             status.is_some(),
-            "{} did not end within {LIMIT:?}\n{}",
+            "{} did not end within {limit:?}\n{}",
             self.shown,
             finished.output()
         );

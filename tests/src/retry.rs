@@ -133,10 +133,17 @@ impl Case {
     /// Where not all get the same answer, or more came of it than of one request.
     pub fn is_made_once_for_many_at_once(&self) {
         let expected = self.undisturbed();
+        self.at_once(By::Key, &expected);
+        if self.creates {
+            self.at_once(By::Id, &expected);
+        }
+    }
+
+    fn at_once(&self, by: By, expected: &Outcome) {
         self.home.restore(&self.ground);
         let server = self.home.start();
         self.bring_device();
-        let request = Request::of(self, By::Key);
+        let request = Request::of(self, by);
         let answers: Vec<Answer> = std::thread::scope(|scope| {
             let senders: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| request.send(&server).expect("the server answers")))
@@ -152,7 +159,7 @@ impl Case {
         });
         let told: BTreeSet<String> = answers.iter().map(shown).collect();
         assert_eq!(told.len(), 1, "the same request was answered in different ways");
-        self.check(&server, &request, &answers[0], &expected, By::Key);
+        self.check(&server, &request, &answers[0], expected, by);
         server.stop();
     }
 

@@ -313,12 +313,13 @@ impl Managed {
             let said = server.said();
             return Err(Exited { status, said });
         };
-        let address = |scheme: &str| {
-            let found = line.split_whitespace().find_map(|word| word.strip_prefix(scheme));
-            let found = found.and_then(|address| address.parse().ok());
-            found.unwrap_or_else(|| panic!("no {scheme} in the ready line: {line}"))
+        let address = |schemes: &[&str]| {
+            let mut uris = line.split_whitespace().filter_map(|word| word.split_once("://"));
+            let found = uris.find(|(scheme, _)| schemes.contains(scheme));
+            let found = found.and_then(|(_, address)| address.parse().ok());
+            found.unwrap_or_else(|| panic!("no {schemes:?} in the ready line: {line}"))
         };
-        (server.api, server.nbd) = (address("https://"), address("nbd://"));
+        (server.api, server.nbd) = (address(&["https", "http"]), address(&["nbd"]));
         Ok(server)
     }
 
@@ -366,8 +367,8 @@ impl Managed {
         Api::over_socket(&self.data.join("ashlar.sock"))
     }
 
-    /// Where the API listens for HTTPS.
-    pub fn https(&self) -> SocketAddr {
+    /// Where the API listens: for HTTPS, unless the server was started without.
+    pub fn listens(&self) -> SocketAddr {
         self.api
     }
 
@@ -397,9 +398,14 @@ impl Managed {
         assert_eq!(signal, Some(9), "the server was not killed: {status:?}");
     }
 
+    /// SIGTERM, and does not wait.
+    pub fn begin_to_stop(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the child is ours");
+    }
+
     /// SIGTERM; the server must stop in order, with exit code 0.
     pub fn stop(mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the child is ours");
+        self.begin_to_stop();
         let status = wait_exit(&mut self.child, LIMIT);
         let status = status.unwrap_or_else(|| panic!("the server did not stop within {LIMIT:?}"));
         assert!(status.success(), "the server stopped with {status}");

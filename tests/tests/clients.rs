@@ -267,7 +267,8 @@ fn fio(uri: &str) -> Command {
         "--iodepth=8",
         "--thread",
     ]);
-    fio.args(["--verify_fatal=1", "--uri", uri]);
+    // It would leave the state of its writes in the folder that it is started in.
+    fio.args(["--verify_fatal=1", "--verify_state_save=0", "--uri", uri]);
     fio
 }
 

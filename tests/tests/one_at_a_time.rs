@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::json;
 
 use ashlar_tests::api::Api;
+use ashlar_tests::certificates::Certificates;
 use ashlar_tests::ground::{DEVICE, create_volume, device_id, file_source, small};
 use ashlar_tests::process::{command, run, run_refused};
 use ashlar_tests::server::{Home, serve};
@@ -30,6 +31,14 @@ fn assert_says(said: &str, words: &[&str]) {
 /// Paths, sizes and times of change of all files below the data folder.
 fn listing(home: &Home) -> String {
     run(command("find", ["-printf", "%P %s %T@ %m %u\\n"]).current_dir(home.data())).stdout
+}
+
+/// A listing without the lock, which every start writes, and the folder itself.
+fn kept(listing: &str) -> Vec<&str> {
+    let is_kept = |line: &&str| !line.starts_with("ashlar.lock") && !line.starts_with(' ');
+    let mut files: Vec<_> = listing.lines().filter(is_kept).collect();
+    files.sort_unstable();
+    files
 }
 
 #[test]
@@ -152,14 +161,6 @@ fn a_port_in_use_is_named() {
         let said = refused(&mut command);
         assert_says(&said, &[&address, "in use"]);
     }
-    let kept = |listing: &str| -> Vec<String> {
-        let files = listing
-            .lines()
-            .filter(|line| !line.starts_with("ashlar.lock") && !line.starts_with(' '));
-        let mut files: Vec<_> = files.map(str::to_owned).collect();
-        files.sort();
-        files
-    };
     assert_eq!(kept(&listing(&home)), kept(&before), "nothing was changed");
     home.start().stop();
 }
@@ -168,6 +169,32 @@ fn serve_only(home: &Home) -> Command {
     let mut command = ashlar_tests::binaries::ashlar();
     command.args(["serve", "--data"]).arg(home.data());
     command
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_named_with_its_date_and_what_to_do() {
+    let home = Home::new();
+    home.start().stop();
+    let before = listing(&home);
+    let certificates = Certificates::expired();
+    let (chain, key) = (
+        certificates.file("server-cert.pem"),
+        certificates.file("server-key.pem"),
+    );
+    for (option, key_option) in [("--tls-cert", "--tls-key"), ("--nbd-tls-cert", "--nbd-tls-key")] {
+        let mut command = home.command(&[]);
+        command.arg(option).arg(&chain).arg(key_option).arg(&key);
+        let finished = run_refused(&mut command);
+        assert_eq!((finished.status.code(), finished.stdout.as_str()), (Some(5), ""));
+        assert_says(
+            &finished.stderr,
+            &["server-cert.pem", "expired at 2021-01-01", "renew it"],
+        );
+        assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
+    }
+    assert_eq!(kept(&listing(&home)), kept(&before), "nothing was changed");
+    // The appliance's own serves as before.
+    home.start().stop();
 }
 
 #[test]

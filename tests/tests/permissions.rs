@@ -157,7 +157,7 @@ fn ask(api: &Api, operation: &Operation) -> (u16, String) {
 }
 
 fn https(home: &Home, server: &Managed) -> Api {
-    Api::over_https(server.https(), &home.data().join("tls/certificate.pem"))
+    Api::over_https(server.listens(), &home.data().join("tls/certificate.pem"))
 }
 
 /// One signed-in client for each role.

@@ -9,7 +9,7 @@ use ashlar_tests::ground::{
     DEVICE, VOLUME, device_id, empty_file, export_id, file_source, group_id, small, volume_id, whole,
 };
 use ashlar_tests::retry::Case;
-use ashlar_tests::server::{Home, KILL_AT_STEP};
+use ashlar_tests::server::{Home, KILL_AT_STEP, Managed};
 
 fn blank(_: &Home, _: &Api) {}
 
@@ -248,5 +248,60 @@ fn a_request_that_was_refused_may_be_sent_again_with_its_key_and_is_then_made() 
     assert_eq!(api.post("/volumes", &new).granted(), made);
     let other = json!({"name": "third", "capacity_bytes": VOLUME, "raid_group": group_id(0)});
     assert_eq!(api.post("/volumes", &other).refused(), "idempotency-key-reused");
+    server.stop();
+}
+
+/// Makes the object at `path` three times with the same id, and takes it away after the first two.
+fn is_made_anew(home: &Home, server: &Managed, path: &str, new: &Value) {
+    let (api, one) = (
+        server.api(),
+        format!("{path}/{}", new["id"].as_str().expect("it has an id")),
+    );
+    let count = |table: &str| home.query(&format!("select count(*) from {table}"));
+    let made = api.post(path, new).granted();
+    let events = count("events");
+    assert_eq!(
+        api.post(path, new).granted(),
+        made,
+        "it is there: the first answer"
+    );
+    assert_eq!(count("events"), events, "nothing happened");
+    for _ in 0..2 {
+        api.delete(&one).granted();
+        assert_eq!(api.get(&one).status, 404);
+        let again = api.post(path, new);
+        assert_eq!(again.status, 201, "{:#}", again.body);
+        let there = api.get(&one).granted();
+        assert_eq!(there["id"], new["id"]);
+    }
+}
+
+#[test]
+fn an_id_of_something_deleted_can_be_chosen_again_and_makes_it_anew() {
+    let home = Home::new();
+    let server = home.start();
+    whole(&home, &server.api());
+    let id = uuid::Uuid::new_v4();
+    let volume = json!({"id": id, "name": "anew", "capacity_bytes": VOLUME, "raid_group": group_id(0)});
+    is_made_anew(&home, &server, "/volumes", &volume);
+    let export = json!({"id": id, "name": "anew", "volume": id});
+    is_made_anew(&home, &server, "/exports", &export);
+    let group =
+        json!({"id": id, "level": "1", "members": [device_id(2), device_id(3)], "slice_length_bytes": MIB});
+    is_made_anew(&home, &server, "/raid-groups", &group);
+    with_file(&home);
+    let mut device = old_file(&home);
+    device["id"] = json!(id);
+    is_made_anew(&home, &server, "/devices", &device);
+    let other = json!({"id": id, "name": "other", "capacity_bytes": VOLUME, "raid_group": group_id(0)});
+    assert_eq!(server.api().post("/volumes", &other).refused(), "id-taken");
+    // With its key it is the same request, whatever has become of what it made.
+    let keyed = server.api().with("idempotency-key", "once-only");
+    let new = json!({"name": "once", "capacity_bytes": VOLUME, "raid_group": group_id(0)});
+    let made = keyed.post("/volumes", &new).granted();
+    let id = made["volume"]["id"].as_str().expect("it has an id");
+    server.api().delete(&format!("/volumes/{id}")).granted();
+    assert_eq!(keyed.post("/volumes", &new).granted(), made);
+    assert_eq!(server.api().get(&format!("/volumes/{id}")).status, 404);
     server.stop();
 }

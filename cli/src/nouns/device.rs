@@ -9,6 +9,7 @@ use ashlar_openapi::operations::{
     AddDevice, ChangeDevice, ExamineDevice, FailDevice, GetDevice, IdentifyDevice, ListDevices, RemoveDevice,
     ReturnDevice,
 };
+use ashlar_openapi::sort::NumberedKey;
 use ashlar_openapi::{Bytes, Name, Natural};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
@@ -19,7 +20,7 @@ use crate::edit::edit;
 use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, number};
 use crate::format;
-use crate::list::{Length, Names, Reference, Row, list};
+use crate::list::{Length, Names, Order, Reference, Row, list};
 use crate::progress::{Waiting, made};
 use crate::values::{size, word};
 
@@ -122,6 +123,8 @@ pub(crate) enum Verb {
         #[arg(long, value_parser = word::<Presence>(PRESENCES))]
         presence: Option<Presence>,
         #[command(flatten)]
+        order: Order<NumberedKey>,
+        #[command(flatten)]
         length: Length,
     },
     /// Look at a device
@@ -157,10 +160,12 @@ impl Verb {
             Self::List {
                 kind,
                 presence,
+                order,
                 length,
             } => {
                 let filter = DeviceFilter {
                     kind,
+                    sort: order.sort,
                     presence,
                     ..DeviceFilter::default()
                 };

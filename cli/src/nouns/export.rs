@@ -5,6 +5,7 @@ use ashlar_openapi::client::Call;
 use ashlar_openapi::devices::Presence;
 use ashlar_openapi::exports::{Export, ExportChange, ExportFilter, NewExport, Polling, Protection, Protocol};
 use ashlar_openapi::operations::{ChangeExport, CreateExport, DeleteExport, GetExport, ListExports};
+use ashlar_openapi::sort::NamedKey;
 use clap::{Args, Subcommand};
 
 use super::device::PRESENCES;
@@ -15,7 +16,7 @@ use crate::edit::edit;
 use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, find_some};
 use crate::format;
-use crate::list::{Length, Names, Reference, Row, list};
+use crate::list::{Length, Names, Order, Reference, Row, list};
 use crate::values::word;
 
 const PROTECTIONS: &[&str] = &["plain", "tls", "tls_client_certificate"];
@@ -122,6 +123,8 @@ pub(crate) enum Verb {
         #[arg(long, value_parser = word::<Presence>(PRESENCES))]
         presence: Option<Presence>,
         #[command(flatten)]
+        order: Order<NamedKey>,
+        #[command(flatten)]
         length: Length,
     },
     /// Look at an export
@@ -140,6 +143,7 @@ impl Verb {
             Self::List {
                 volume,
                 presence,
+                order,
                 length,
             } => {
                 let volume = find_some::<Volumes>(&cx.client, volume.as_deref()).await?;
@@ -147,6 +151,7 @@ impl Verb {
                     name: None,
                     volume,
                     presence,
+                    sort: order.sort,
                 };
                 list(cx, Call::<ListExports>::at(&[]).query(filter), &length).await
             }

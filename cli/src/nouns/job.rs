@@ -3,6 +3,7 @@
 use ashlar_openapi::client::Call;
 use ashlar_openapi::jobs::{Job, JobChange, JobFilter, JobKind, JobState};
 use ashlar_openapi::operations::{CancelJob, ChangeJob, GetJob, ListJobs, PauseJob, ResumeJob};
+use ashlar_openapi::sort::TimedKey;
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use crate::edit::edit;
 use crate::failure::Failure;
 use crate::find::id;
 use crate::format;
-use crate::list::{Length, Names, Row, list};
+use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{ended_well, wait};
 use crate::values::{Limit, limit, word};
 
@@ -40,6 +41,8 @@ pub(crate) enum Verb {
         /// Only about the object with this id
         #[arg(long, value_name = "ID", value_parser = id)]
         subject: Option<Uuid>,
+        #[command(flatten)]
+        order: Order<TimedKey>,
         #[command(flatten)]
         length: Length,
     },
@@ -77,9 +80,15 @@ impl Verb {
                 kind,
                 state,
                 subject,
+                order,
                 length,
             } => {
-                let filter = JobFilter { kind, state, subject };
+                let filter = JobFilter {
+                    kind,
+                    state,
+                    subject,
+                    sort: order.sort,
+                };
                 list(cx, Call::<ListJobs>::at(&[]).query(filter), &length).await
             }
             Self::Show(Id { id }) => show::<GetJob>(cx, &[id], id).await,

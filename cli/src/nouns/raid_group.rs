@@ -8,6 +8,7 @@ use ashlar_openapi::operations::{
 use ashlar_openapi::raid_groups::{
     NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
 };
+use ashlar_openapi::sort::NumberedKey;
 use ashlar_openapi::{Bytes, Name};
 use clap::{Args, Subcommand};
 
@@ -18,7 +19,7 @@ use crate::edit::edit;
 use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, number};
 use crate::format;
-use crate::list::{Length, Names, Row, list};
+use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{Waiting, made};
 use crate::values::{size, word};
 
@@ -55,6 +56,8 @@ pub(crate) enum Verb {
         /// Only those that catalog and devices agree on, or not
         #[arg(long, value_parser = word::<Presence>(PRESENCES))]
         presence: Option<Presence>,
+        #[command(flatten)]
+        order: Order<NumberedKey>,
         #[command(flatten)]
         length: Length,
     },
@@ -93,8 +96,13 @@ impl Verb {
         let one = async |text: &str| find::<RaidGroups>(&cx.client, text).await;
         match self {
             Self::Create(create) => create.run(cx).await,
-            Self::List { presence, length } => {
+            Self::List {
+                presence,
+                order,
+                length,
+            } => {
                 let filter = RaidGroupFilter {
+                    sort: order.sort,
                     presence,
                     ..RaidGroupFilter::default()
                 };

@@ -4,6 +4,7 @@ use ashlar_openapi::access::Scope;
 use ashlar_openapi::accounts::{NewToken, Token, TokenFilter};
 use ashlar_openapi::client::Call;
 use ashlar_openapi::operations::{CreateToken, GetToken, ListTokens, RevokeToken};
+use ashlar_openapi::sort::NamedKey;
 use ashlar_openapi::{Name, Timestamp};
 use clap::Subcommand;
 
@@ -13,7 +14,7 @@ use crate::Context;
 use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, find_some};
 use crate::format;
-use crate::list::{Length, Names, Row, list};
+use crate::list::{Length, Names, Order, Row, list};
 use crate::values::moment;
 
 #[derive(Debug, Subcommand)]
@@ -34,6 +35,8 @@ pub(crate) enum Verb {
         /// Only of this user
         #[arg(long)]
         user: Option<String>,
+        #[command(flatten)]
+        order: Order<NamedKey>,
         #[command(flatten)]
         length: Length,
     },
@@ -57,11 +60,15 @@ impl Verb {
                 cx.out
                     .made(&answer.text, "token", &answer.body.token.id.to_string())
             }
-            Self::List { user, length } => {
+            Self::List { user, order, length } => {
                 let user = find_some::<Users>(&cx.client, user.as_deref()).await?;
                 list(
                     cx,
-                    Call::<ListTokens>::at(&[]).query(TokenFilter { user, name: None }),
+                    Call::<ListTokens>::at(&[]).query(TokenFilter {
+                        user,
+                        name: None,
+                        sort: order.sort,
+                    }),
                     &length,
                 )
                 .await
@@ -89,8 +96,8 @@ impl Noun for Tokens {
 
     fn queries(text: &str) -> Vec<TokenFilter> {
         vec![TokenFilter {
-            user: None,
             name: Some(text.to_owned()),
+            ..TokenFilter::default()
         }]
     }
 

@@ -5,6 +5,7 @@ use ashlar_openapi::client::Call;
 use ashlar_openapi::operations::{
     ChangePassword, ChangeUser, CreateUser, DeleteUser, GetUser, ListUsers, RotateKeys,
 };
+use ashlar_openapi::sort::NamedKey;
 use ashlar_openapi::{Name, Role};
 use clap::{Args, Subcommand};
 
@@ -14,7 +15,7 @@ use crate::edit::edit;
 use crate::failure::Failure;
 use crate::find::{Handle, Noun, find};
 use crate::format;
-use crate::list::{Length, Names, Row, list};
+use crate::list::{Length, Names, Order, Row, list};
 use crate::secret::{PasswordFrom, ask};
 use crate::values::word;
 
@@ -37,6 +38,8 @@ pub(crate) enum Verb {
         /// Only of this role
         #[arg(long, value_parser = word::<Role>(ROLES))]
         role: Option<Role>,
+        #[command(flatten)]
+        order: Order<NamedKey>,
         #[command(flatten)]
         length: Length,
     },
@@ -90,8 +93,12 @@ impl Verb {
                 let answer = cx.client.call(Call::<CreateUser>::with(&[], new)).await?;
                 cx.out.object(&answer.text, &answer.body.id.to_string())
             }
-            Self::List { role, length } => {
-                let filter = UserFilter { name: None, role };
+            Self::List { role, order, length } => {
+                let filter = UserFilter {
+                    name: None,
+                    role,
+                    sort: order.sort,
+                };
                 list(cx, Call::<ListUsers>::at(&[]).query(filter), &length).await
             }
             Self::Show(named) => {
@@ -162,7 +169,7 @@ impl Noun for Users {
     fn queries(text: &str) -> Vec<UserFilter> {
         vec![UserFilter {
             name: Some(text.to_owned()),
-            role: None,
+            ..UserFilter::default()
         }]
     }
 

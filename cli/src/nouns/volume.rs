@@ -6,6 +6,7 @@ use ashlar_openapi::operations::{
     ChangeVolume, CreateVolume, DeleteVolume, ExpandVolume, GetVolume, ListVolumes, MapVolume, PlaceVolume,
     VolumeRangesOf,
 };
+use ashlar_openapi::sort::NumberedKey;
 use ashlar_openapi::volumes::{
     Expand, MapFilter, MapRun, MorePlacements, NewVolume, Placement, PlacementLayout, RangesOfFilter, Volume,
     VolumeChange, VolumeFilter,
@@ -21,7 +22,7 @@ use crate::edit::edit;
 use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, find_some, number};
 use crate::format;
-use crate::list::{Length, Names, Reference, Row, list};
+use crate::list::{Length, Names, Order, Reference, Row, list};
 use crate::values::{Placing, placing, range, size, word};
 
 const LAYOUTS: &[&str] = &["aligned", "packed"];
@@ -86,6 +87,8 @@ pub(crate) enum Verb {
         /// Only those that catalog and devices agree on, or not
         #[arg(long, value_parser = word::<Presence>(PRESENCES))]
         presence: Option<Presence>,
+        #[command(flatten)]
+        order: Order<NumberedKey>,
         #[command(flatten)]
         length: Length,
     },
@@ -163,8 +166,13 @@ impl Verb {
         let one = async |text: &str| find::<Volumes>(&cx.client, text).await;
         match self {
             Self::Create(create) => create.run(cx).await,
-            Self::List { presence, length } => {
+            Self::List {
+                presence,
+                order,
+                length,
+            } => {
                 let filter = VolumeFilter {
+                    sort: order.sort,
                     presence,
                     ..VolumeFilter::default()
                 };
@@ -205,17 +213,7 @@ impl Verb {
                 capacity,
                 raid_group,
                 dry_run,
-            } => {
-                let id = one(&named.object).await?;
-                let raid_group = find_some::<RaidGroups>(&cx.client, raid_group.as_deref()).await?;
-                let body = Expand {
-                    capacity_bytes: capacity,
-                    raid_group,
-                };
-                let call = Call::<ExpandVolume>::with(&[id], body).common(common(dry_run));
-                cx.out
-                    .made(&cx.client.call(call).await?.text, "volume", &id.to_string())
-            }
+            } => expand(cx, &named, capacity, raid_group.as_deref(), dry_run).await,
             Self::Rename { one: named, new } => {
                 let id = one(&named.object).await?;
                 let change = VolumeChange { name: Some(new) };
@@ -236,6 +234,23 @@ fn common(dry_run: DryRun) -> Common {
         dry_run: dry_run.dry_run,
         ..Common::default()
     }
+}
+
+async fn expand(
+    cx: &Context,
+    one: &One,
+    capacity_bytes: Bytes,
+    raid_group: Option<&str>,
+    dry_run: DryRun,
+) -> Result<(), Failure> {
+    let id = find::<Volumes>(&cx.client, &one.object).await?;
+    let body = Expand {
+        capacity_bytes,
+        raid_group: find_some::<RaidGroups>(&cx.client, raid_group).await?,
+    };
+    let call = Call::<ExpandVolume>::with(&[id], body).common(common(dry_run));
+    cx.out
+        .made(&cx.client.call(call).await?.text, "volume", &id.to_string())
 }
 
 async fn place(cx: &Context, one: &One, placing: &Placements, dry_run: DryRun) -> Result<(), Failure> {

@@ -2,12 +2,14 @@
 
 use ashlar_openapi::Name;
 use ashlar_openapi::client::Call;
-use ashlar_openapi::operation::Nothing;
 use ashlar_openapi::operations::{
     ChangeWebhook, CreateWebhook, DeleteWebhook, GetWebhook, ListDeliveries, ListWebhooks, ProbeWebhook,
     ResendDelivery, RotateWebhookSecret,
 };
-use ashlar_openapi::webhooks::{Delivery, DeliveryFilter, DeliveryState, NewWebhook, Webhook, WebhookChange};
+use ashlar_openapi::sort::{NamedKey, TimedKey};
+use ashlar_openapi::webhooks::{
+    Delivery, DeliveryFilter, DeliveryState, NewWebhook, Webhook, WebhookChange, WebhookFilter,
+};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
@@ -17,7 +19,7 @@ use crate::edit::edit;
 use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, id};
 use crate::format;
-use crate::list::{Length, Names, Row, list};
+use crate::list::{Length, Names, Order, Row, list};
 use crate::values::word;
 
 const STATES: &[&str] = &["pending", "delivered", "failed"];
@@ -39,7 +41,12 @@ pub(crate) enum Verb {
         disabled: bool,
     },
     /// List the webhooks
-    List(Length),
+    List {
+        #[command(flatten)]
+        order: Order<NamedKey>,
+        #[command(flatten)]
+        length: Length,
+    },
     /// Look at a webhook
     Show(One),
     /// Edit a webhook
@@ -57,6 +64,8 @@ pub(crate) enum Verb {
         /// Only in this state
         #[arg(long, value_parser = word::<DeliveryState>(STATES))]
         state: Option<DeliveryState>,
+        #[command(flatten)]
+        order: Order<TimedKey>,
         #[command(flatten)]
         length: Length,
     },
@@ -115,7 +124,10 @@ impl Verb {
                 cx.out
                     .made(&answer.text, "webhook", &answer.body.webhook.id.to_string())
             }
-            Self::List(length) => list(cx, Call::<ListWebhooks>::at(&[]), &length).await,
+            Self::List { order, length } => {
+                let filter = WebhookFilter { sort: order.sort };
+                list(cx, Call::<ListWebhooks>::at(&[]).query(filter), &length).await
+            }
             Self::Show(named) => {
                 let id = one(&named.object).await?;
                 show::<GetWebhook>(cx, &[id], id).await
@@ -142,12 +154,16 @@ impl Verb {
             Self::Deliveries {
                 one: named,
                 state,
+                order,
                 length,
             } => {
                 let id = one(&named.object).await?;
                 list(
                     cx,
-                    Call::<ListDeliveries>::at(&[id]).query(DeliveryFilter { state }),
+                    Call::<ListDeliveries>::at(&[id]).query(DeliveryFilter {
+                        state,
+                        sort: order.sort,
+                    }),
                     &length,
                 )
                 .await
@@ -180,8 +196,8 @@ impl Noun for Webhooks {
     type List = ListWebhooks;
 
     /// They are few, and the list has no filter.
-    fn queries(_: &str) -> Vec<Nothing> {
-        vec![Nothing {}]
+    fn queries(_: &str) -> Vec<WebhookFilter> {
+        vec![WebhookFilter::default()]
     }
 
     fn handle(item: &Webhook) -> Handle {

@@ -81,6 +81,11 @@ pub enum VerbError {
     GroupInUse { group: GroupNumber, volumes: usize },
     #[error("there is no volume {0}")]
     NoSuchVolume(VolumeId),
+    #[error("volume {volume} is not served: RAID group {group}, on which it lies, waits for members")]
+    VolumeWaits {
+        volume: VolumeNumber,
+        group: GroupNumber,
+    },
     #[error("volume {0} is not served: its stored map contradicts itself")]
     VolumeUnsound(VolumeNumber),
     #[error("volume {volume} is exported as {}", exports.join(", "))]

@@ -263,7 +263,10 @@ impl Appliance {
         if self.volume(record.number).is_none() {
             let waits = runs.as_slice().iter().find(|run| self.group(run.group).is_none());
             return Err(waits.map_or(VerbError::VolumeUnsound(record.number), |run| {
-                VerbError::GroupWaits(run.group)
+                VerbError::VolumeWaits {
+                    volume: record.number,
+                    group: run.group,
+                }
             }));
         }
         let groups = self.ledger.store.read(|truth| {

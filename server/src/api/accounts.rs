@@ -4,12 +4,12 @@ use ashlar_openapi::Problem;
 use ashlar_openapi::operations::{
     ChangeUser, CreateToken, CreateUser, DeleteUser, GetToken, GetUser, ListTokens, ListUsers, RevokeToken,
 };
+use ashlar_openapi::sort::{NamedKey, Sort};
 
 use super::incoming::Incoming;
-use super::objects::{page, part};
 use super::{Asked, Routes};
 use crate::app::accounts::{own, role_row, tokens, users};
-use crate::app::{Answer, no_such, reading};
+use crate::app::{Answer, no_such, order, reading};
 use crate::catalog;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -31,13 +31,18 @@ async fn list_users(asked: Asked, incoming: Incoming<ListUsers>) -> Result<Answe
         role: incoming.query.role.map(role_row),
         enabled: None,
     };
-    let part = part(&incoming.paging, catalog::users::UserSort::Name)?;
+    let order = incoming.query.sort.unwrap_or(Sort::ascending(NamedKey::Name));
+    let part = order::part(&incoming.paging.wanted(), order)?;
     let found = reading(&asked.app.catalog, async |connection| {
         catalog::users::page(connection, &filter, &part).await
     })
     .await?;
     let items = found.rows.iter().map(users::view).collect();
-    Ok(Answer::of::<ListUsers>(&page(items, found.next.as_ref())))
+    Ok(Answer::of::<ListUsers>(&order::page(
+        items,
+        order,
+        found.next.as_ref(),
+    )))
 }
 
 async fn create_user(asked: Asked, incoming: Incoming<CreateUser>) -> Result<Answer, Problem> {
@@ -72,10 +77,11 @@ async fn delete_user(asked: Asked, incoming: Incoming<DeleteUser>) -> Result<Ans
 
 async fn list_tokens(asked: Asked, incoming: Incoming<ListTokens>) -> Result<Answer, Problem> {
     let mut user_id = incoming.query.user;
+    let order = incoming.query.sort.unwrap_or(Sort::ascending(NamedKey::Name));
     if !tokens::sees_all(&asked.caller.actor) {
         let own = own(&asked.caller)?;
         if user_id.is_some_and(|wanted| wanted != own) {
-            return Ok(Answer::of::<ListTokens>(&page(Vec::new(), None)));
+            return Ok(Answer::of::<ListTokens>(&order::page(Vec::new(), order, None)));
         }
         user_id = Some(own);
     }
@@ -84,13 +90,17 @@ async fn list_tokens(asked: Asked, incoming: Incoming<ListTokens>) -> Result<Ans
         name: incoming.query.name,
         revoked: Some(false),
     };
-    let part = part(&incoming.paging, catalog::api_tokens::ApiTokenSort::Name)?;
+    let part = order::part(&incoming.paging.wanted(), order)?;
     let found = reading(&asked.app.catalog, async |connection| {
         catalog::api_tokens::page(connection, &filter, &part).await
     })
     .await?;
     let items = found.rows.iter().map(tokens::view).collect();
-    Ok(Answer::of::<ListTokens>(&page(items, found.next.as_ref())))
+    Ok(Answer::of::<ListTokens>(&order::page(
+        items,
+        order,
+        found.next.as_ref(),
+    )))
 }
 
 async fn create_token(asked: Asked, incoming: Incoming<CreateToken>) -> Result<Answer, Problem> {

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use ashlar_openapi::audit::ActorKind;
-use ashlar_openapi::{Operation, Problem, Roles};
-use axum::http::{HeaderMap, header};
+use ashlar_openapi::{Operation, Problem, ProblemType, Roles};
+use axum::http::{HeaderMap, HeaderValue, header};
 
 use super::anonymous;
 use crate::app::accounts::role;
@@ -17,32 +17,53 @@ use crate::auth::{Actor, secrets};
 use crate::catalog::{api_tokens, users};
 use crate::listen::Origin;
 
+/// What a request shows of who asks: kept where an answer takes so long that it has to be looked at again.
+#[derive(Clone)]
+pub struct Shown {
+    origin: Option<Origin>,
+    authorization: Option<HeaderValue>,
+}
+
+impl Shown {
+    pub fn of(origin: Option<Origin>, headers: &HeaderMap) -> Self {
+        Self {
+            origin,
+            authorization: headers.get(header::AUTHORIZATION).cloned(),
+        }
+    }
+}
+
 /// Who asks for the operation. Where it needs nobody, a credential is not looked at.
 ///
 /// # Errors
 /// Where a credential is given that is not good.
-pub async fn actor<O: Operation>(
-    app: &Arc<App>,
-    origin: Option<Origin>,
-    headers: &HeaderMap,
-) -> Result<Actor, Problem> {
-    let is_network = !matches!(origin, Some(Origin::Maintenance { .. }));
+pub async fn actor<O: Operation>(app: &Arc<App>, shown: &Shown) -> Result<Actor, Problem> {
+    let is_network = !matches!(shown.origin, Some(Origin::Maintenance { .. }));
     if O::ROLES == Roles::Public && is_network {
-        return Ok(anonymous(origin));
+        return Ok(anonymous(shown.origin));
     }
-    anybody(app, origin, headers).await
+    anybody(app, shown).await
+}
+
+/// Whether who asked for the operation would still be let in. While the catalog is away nobody is sent off.
+pub async fn still_may<O: Operation>(app: &Arc<App>, shown: &Shown) -> bool {
+    let actor = actor::<O>(app, shown).await;
+    match actor.and_then(|actor| actor.may(O::ROLES, O::SCOPE)) {
+        Ok(()) => true,
+        Err(refused) => refused.kind == ProblemType::CatalogUnavailable,
+    }
 }
 
 /// Who asks for anything.
 ///
 /// # Errors
 /// Where a credential is given that is not good.
-pub async fn anybody(app: &Arc<App>, origin: Option<Origin>, headers: &HeaderMap) -> Result<Actor, Problem> {
-    let nobody = anonymous(origin);
-    if let Some(Origin::Maintenance { uid }) = origin {
+pub async fn anybody(app: &Arc<App>, shown: &Shown) -> Result<Actor, Problem> {
+    let nobody = anonymous(shown.origin);
+    if let Some(Origin::Maintenance { uid }) = shown.origin {
         return Ok(maintenance(uid).unwrap_or(nobody));
     }
-    let Some(given) = headers.get(header::AUTHORIZATION) else {
+    let Some(given) = &shown.authorization else {
         return Ok(nobody);
     };
     let given = given.to_str().unwrap_or_default();

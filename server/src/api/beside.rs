@@ -13,6 +13,7 @@ use axum::routing::get;
 use serde_json::json;
 use utoipa_swagger_ui::Config;
 
+use super::authenticate::Shown;
 use super::{authenticate, problem};
 use crate::app::App;
 use crate::catalog::CatalogState;
@@ -71,7 +72,8 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 /// Metrics, for whoever may read them; also while the catalog is away, at the maintenance socket.
 async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
     let origin = request.extensions().get::<Origin>().copied();
-    let admitted = match authenticate::anybody(&app, origin, request.headers()).await {
+    let shown = Shown::of(origin, request.headers());
+    let admitted = match authenticate::anybody(&app, &shown).await {
         Ok(actor) => actor.may(Roles::Everybody, METRICS_SCOPE),
         Err(refused) => Err(refused),
     };

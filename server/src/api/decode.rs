@@ -2,6 +2,7 @@
 
 use ashlar_openapi::{Problem, ProblemType};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 /// A value, or why there is none.
@@ -17,9 +18,39 @@ pub fn json<T: DeserializeOwned>(body: &[u8]) -> Decoded<T> {
         Ok(value) => value,
         Err(error) => return Decoded::Problem(Box::new(problem(error.path(), error.inner()))),
     };
-    match deserializer.end() {
-        Ok(()) => Decoded::Value(value),
-        Err(error) => Decoded::Problem(Box::new(malformed(&error))),
+    if let Err(error) = deserializer.end() {
+        return Decoded::Problem(Box::new(malformed(&error)));
+    }
+    match nul(body) {
+        None => Decoded::Value(value),
+        Some(at) => {
+            let cause = "the text has the character NUL, which the catalog cannot keep";
+            let problem = Problem::new(ProblemType::InvalidValue, cause, "leave the character out");
+            Decoded::Problem(Box::new(problem.at(at)))
+        }
+    }
+}
+
+/// Where a body that is JSON has a text with the character NUL, as a JSON pointer.
+fn nul(body: &[u8]) -> Option<String> {
+    // Nearly no body is looked at twice.
+    let escape = br"\u0000";
+    if !body.windows(escape.len()).any(|window| window == escape) {
+        return None;
+    }
+    nul_in(&serde_json::from_slice(body).ok()?)
+}
+
+fn nul_in(value: &Value) -> Option<String> {
+    let below = |at: &str, value: &Value| nul_in(value).map(|rest| format!("/{at}{rest}"));
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.find_map(|(index, item)| below(&index.to_string(), item))
+        }
+        Value::Object(fields) => fields.iter().find_map(|(name, field)| below(name, field)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 

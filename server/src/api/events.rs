@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
 use super::incoming::Incoming;
-use super::{Asked, Routes, respond};
+use super::{Asked, Routes, authenticate, respond};
 use crate::app::Answer;
 use crate::app::events::follow::follow;
 
@@ -35,7 +35,12 @@ async fn list(asked: Asked, incoming: Incoming<ListEvents>) -> Result<Response, 
         return Ok(respond(Answer::of::<ListEvents>(&page.await?)));
     }
     let after = incoming.last_event_id.or(incoming.query.after);
-    let stream = follow(Arc::clone(&asked.app), incoming.query, after);
+    let (app, shown) = (Arc::clone(&asked.app), asked.shown);
+    let still_may = move || {
+        let (app, shown) = (Arc::clone(&app), shown.clone());
+        async move { authenticate::still_may::<ListEvents>(&app, &shown).await }
+    };
+    let stream = follow(asked.app, incoming.query, after, still_may);
     let mut response = Response::new(Body::from_stream(stream));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),

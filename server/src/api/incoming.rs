@@ -316,7 +316,7 @@ fn parse_key<O: Operation>(headers: &HeaderMap) -> Result<Option<String>, Proble
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ashlar_openapi::operations::{ChangeVolume, CreateVolume, ListVolumes};
+    use ashlar_openapi::operations::{ChangeVolume, CreateExport, CreateVolume, ListVolumes};
 
     fn query<O: Operation>(text: &str) -> Result<Incoming<O>, ProblemType> {
         let parsed = Incoming::parse(&BTreeMap::new(), Some(text), &HeaderMap::new(), &Bytes::new());
@@ -402,6 +402,23 @@ mod tests {
         }
         let problem = body::<CreateVolume>("{}", "text/plain").unwrap_err();
         assert_eq!(problem.kind, ProblemType::UnsupportedMediaType);
+    }
+
+    #[test]
+    fn a_text_that_the_catalog_cannot_keep_is_refused_with_its_place() {
+        let export = |client: &str| {
+            let text = format!(
+                r#"{{"volume": "{}", "clients": ["::1", "{client}"]}}"#,
+                Uuid::nil()
+            );
+            body::<CreateExport>(&text, "application/json")
+        };
+        let problem = export(r"a\u0000b").unwrap_err();
+        assert_eq!(
+            (problem.kind, problem.pointer.as_deref()),
+            (ProblemType::InvalidValue, Some("/clients/1"))
+        );
+        assert!(export(r"a\\u0000b").is_ok(), "a backslash is one");
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Jobs.
 
+use ashlar_openapi::Operation;
 use ashlar_openapi::Problem;
 use ashlar_openapi::operations::{CancelJob, ChangeJob, GetJob, ListJobs, PauseJob, ResumeJob};
-use ashlar_openapi::{Operation, Page};
+use ashlar_openapi::sort::{Sort, TimedKey};
 
 use super::incoming::Incoming;
 use super::{Asked, Routes};
 use crate::app::jobs::verbs::Verb;
-use crate::app::{Answer, cursor, reading};
-use crate::catalog::{Part, jobs};
+use crate::app::{Answer, order, reading};
+use crate::catalog::jobs;
 
 pub fn routes(routes: Routes) -> Routes {
     routes
@@ -27,25 +28,21 @@ async fn list(asked: Asked, incoming: Incoming<ListJobs>) -> Result<Answer, Prob
         subject_kind: None,
         subject_id: incoming.query.subject,
     };
-    let part = Part {
-        sort: jobs::JobSort::CreatedAt,
-        descending: true,
-        after: incoming
-            .paging
-            .cursor
-            .as_deref()
-            .map(cursor::to_row)
-            .transpose()?,
-        limit: incoming.paging.limit,
-    };
+    let order = incoming
+        .query
+        .sort
+        .unwrap_or(Sort::descending(TimedKey::CreatedAt));
+    let part = order::part(&incoming.paging.wanted(), order)?;
     let found = reading(&asked.app.catalog, async |connection| {
         jobs::page(connection, &filter, &part).await
     })
     .await?;
-    Ok(Answer::of::<ListJobs>(&Page {
-        items: found.rows.iter().map(|row| asked.app.job_view(row)).collect(),
-        next_cursor: found.next.as_ref().map(cursor::of_row),
-    }))
+    let items = found.rows.iter().map(|row| asked.app.job_view(row)).collect();
+    Ok(Answer::of::<ListJobs>(&order::page(
+        items,
+        order,
+        found.next.as_ref(),
+    )))
 }
 
 async fn get(asked: Asked, incoming: Incoming<GetJob>) -> Result<Answer, Problem> {

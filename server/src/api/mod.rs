@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ashlar_openapi::document::BASE;
-use ashlar_openapi::{Operation, Problem, ProblemType, Trait};
+use ashlar_openapi::{Operation, Problem, ProblemType, Roles, Trait};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawPathParams, Request, State};
@@ -39,6 +39,7 @@ use uuid::Uuid;
 use crate::app::{Answer, App, Caller, Key};
 use crate::auth::Actor;
 use crate::listen::Origin;
+use authenticate::Shown;
 use incoming::{Incoming, LARGEST_BODY};
 
 pub use routes::router;
@@ -52,6 +53,7 @@ const LONGEST_REQUEST_ID: usize = 64;
 pub struct Asked {
     pub app: Arc<App>,
     pub caller: Caller,
+    pub shown: Shown,
 }
 
 /// Collects routes and sees to it that none is missing.
@@ -171,7 +173,8 @@ where
 {
     let origin = request.extensions().get::<Origin>().copied();
     let (parts, body) = request.into_parts();
-    let actor = authenticate::actor::<O>(app, origin, &parts.headers).await?;
+    let shown = Shown::of(origin, &parts.headers);
+    let actor = authenticate::actor::<O>(app, &shown).await?;
     let mut caller = Caller {
         actor,
         request_id: request_id.to_owned(),
@@ -191,6 +194,7 @@ where
     let asked = Asked {
         app: Arc::clone(app),
         caller: caller.clone(),
+        shown,
     };
     let done = handler(asked, incoming).await;
     if let Err(refused) = &done {
@@ -199,10 +203,15 @@ where
     done
 }
 
-/// Writes into the audit log that a change was refused to somebody who is known.
+/// Writes into the audit log that a change was refused to somebody who is known. What is open to everybody notes by
+/// itself what there is to note, also at the maintenance socket, where everybody is known.
 async fn note_refusal<O: Operation>(app: &App, caller: &Caller, refused: &Problem) {
     let reads = O::METHOD == ashlar_openapi::Method::Get || O::has(Trait::WithoutCatalog);
-    if reads || caller.actor.role.is_none() || refused.kind == ProblemType::CatalogUnavailable {
+    if reads
+        || O::ROLES == Roles::Public
+        || caller.actor.role.is_none()
+        || refused.kind == ProblemType::CatalogUnavailable
+    {
         return;
     }
     if let Err(error) = crate::app::note_refusal(&app.catalog, caller, refused).await {

@@ -24,10 +24,9 @@ pub fn routes(routes: Routes) -> Routes {
 }
 
 async fn list(asked: Asked, incoming: Incoming<ListWebhooks>) -> Result<Answer, Problem> {
-    let paging = &incoming.paging;
     asked
         .app
-        .list_webhooks(paging.cursor.as_deref(), paging.limit)
+        .list_webhooks(incoming.query.sort, &incoming.paging.wanted())
         .await
 }
 
@@ -66,11 +65,10 @@ async fn probe(asked: Asked, incoming: Incoming<ProbeWebhook>) -> Result<Answer,
 }
 
 async fn deliveries(asked: Asked, incoming: Incoming<ListDeliveries>) -> Result<Answer, Problem> {
-    let (paging, id) = (&incoming.paging, incoming.id());
-    let cursor = paging.cursor.as_deref();
+    let wanted = incoming.paging.wanted();
     asked
         .app
-        .list_deliveries(id, incoming.query.state, cursor, paging.limit)
+        .list_deliveries(incoming.id(), &incoming.query, &wanted)
         .await
 }
 

@@ -6,21 +6,30 @@ use uuid::Uuid;
 use crate::auth::secrets::hex;
 use crate::catalog::After;
 
-/// The cursor of a place in a list of the catalog.
-pub fn of_row(after: &After) -> String {
-    format!("{}.{}", after.id.simple(), hex(after.value.as_bytes()))
+/// The cursor of a place in a list of the catalog, which is in this order.
+pub fn of_row(order: &str, after: &After) -> String {
+    format!("{order}.{}.{}", after.id.simple(), hex(after.value.as_bytes()))
 }
 
 /// The place that a cursor of [`of_row`] stands for.
 ///
 /// # Errors
-/// Where it is none.
-pub fn to_row(cursor: &str) -> Result<After, Problem> {
-    let (id, value) = cursor.split_once('.').ok_or_else(invalid)?;
+/// Where it is none, or one of another order.
+pub fn to_row(order: &str, cursor: &str) -> Result<After, Problem> {
+    let (given, place) = cursor.split_once('.').ok_or_else(invalid)?;
+    let (id, value) = place.split_once('.').ok_or_else(invalid)?;
     let id = Uuid::try_parse(id).map_err(|_| invalid())?;
     let value = unhex(value).and_then(|bytes| String::from_utf8(bytes).ok());
     // Postgres has no such character.
     let value = value.filter(|value| !value.contains('\0')).ok_or_else(invalid)?;
+    if given != order {
+        return Err(Problem::new(
+            ProblemType::InvalidCursor,
+            format!("the cursor is of a list in another order than {order:?}"),
+            "sort as for the page that the cursor is from, or leave the cursor out to begin",
+        )
+        .at("cursor"));
+    }
     Ok(After { value, id })
 }
 
@@ -67,22 +76,29 @@ mod tests {
             value: "2026-11-23T10:00:00Z äö".into(),
             id: Uuid::new_v4(),
         };
-        let back = to_row(&of_row(&after)).unwrap();
-        assert_eq!((back.id, back.value), (after.id, after.value));
+        let back = to_row("-name", &of_row("-name", &after)).unwrap();
+        assert_eq!((back.id, &back.value), (after.id, &after.value));
         for wrong in [
             "",
             ".",
             "x.00",
             "00000000000000000000000000000000.0",
             "00000000000000000000000000000000.00",
+            "name.",
+            "name.x.00",
+            "name.00000000000000000000000000000000.0",
+            "name.00000000000000000000000000000000.00",
             "n1",
         ] {
             assert_eq!(
-                to_row(wrong).err().map(|problem| problem.kind),
+                to_row("name", wrong).err().map(|problem| problem.kind),
                 Some(ProblemType::InvalidCursor),
                 "{wrong}"
             );
         }
+        let other = to_row("name", &of_row("-name", &after)).unwrap_err();
+        assert_eq!(other.kind, ProblemType::InvalidCursor);
+        assert!(other.cause.contains("another order"), "{other}");
         assert_eq!(to_number(&of_number(7)).unwrap(), 7);
         assert!(to_number("7").is_err() && to_number("n-1").is_err());
     }

@@ -19,6 +19,7 @@ pub mod locks;
 pub mod look_up;
 pub mod metrics;
 pub mod operations;
+pub mod order;
 pub mod raid_groups;
 pub mod reconcile;
 pub mod refusals;
@@ -151,12 +152,12 @@ impl App {
         &self,
         verb: impl AsyncFnOnce(&Appliance) -> Result<T, VerbError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let done = self
-            .engine
-            .with(verb)
-            .await
-            .map_err(|error| refusals::of_engine(&error))?;
-        done.map_err(|error| refusals::of_verb(&error))
+        let told = async move |appliance: &Appliance| {
+            let done = verb(appliance).await;
+            done.map_err(|error| refusals::of_verb_on(appliance, &error))
+        };
+        let done = self.engine.with(told).await;
+        done.map_err(|error| refusals::of_engine(&error))?
     }
 
     /// Whether the engine has done an operation.

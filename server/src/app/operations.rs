@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ashlar_openapi::{Problem, ProblemType};
 use serde_json::Value;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::change::{
@@ -24,7 +25,7 @@ use super::touched::{self, Touched};
 use super::{Answer, App, Caller, catalog_problem, internal};
 use crate::auth::Actor;
 use crate::catalog::operations::{self, NewOperation, Operation, OperationState};
-use crate::catalog::{CatalogError, audit, idempotency};
+use crate::catalog::{CatalogError, audit, devices, exports, idempotency, raid_groups, volumes};
 use crate::steps::step;
 
 /// What carrying out an intent came to.
@@ -64,9 +65,13 @@ impl App {
     ) -> Result<Answer, Problem> {
         let (_, object) = intent.object();
         if let Some(known) = self.known(caller, &intent).await? {
-            return self.answer_of(known).await;
+            return self.answer_of(known, None).await;
         }
         let _turn = self.locks.lock(object).await;
+        // While another one had the object, it may have been the same request.
+        if let Some(known) = self.known(caller, &intent).await? {
+            return self.answer_of(known, Some(object)).await;
+        }
         check(self).await?;
         let begun = self.begin(caller, &intent).await?;
         step("the intent is written");
@@ -77,17 +82,27 @@ impl App {
     }
 
     /// The operation that the same request began before: by its key, or by the id that the client chose for the object.
+    /// What made an object that is not there any more is not the same request: the id is free again.
     async fn known(&self, caller: &Caller, intent: &Intent) -> Result<Option<Uuid>, Problem> {
+        if caller.key.is_none() && !intent.creates() {
+            return Ok(None);
+        }
         let (kind, object) = intent.object();
         let found = super::reading(&self.catalog, async |connection| {
             let by_key = match &caller.key {
                 Some(key) => idempotency::find(connection, &caller.actor.principal(), &key.key).await?,
                 None => None,
             };
-            let by_object = match intent.creates() {
+            let mut by_object = match intent.creates() {
                 true => operations::creating(connection, intent.name(), kind, object).await?,
                 false => None,
             };
+            if let Some(made) = &by_object
+                && made.state == OperationState::Done
+                && !is_recorded(connection, kind, object).await?
+            {
+                by_object = None;
+            }
             Ok((by_key, by_object))
         })
         .await?;
@@ -146,14 +161,17 @@ impl App {
         // Two requests with one key at once: the other one was first.
         check_fingerprint(&known, key)?;
         let first = known.operation.ok_or_else(internal)?;
-        self.answer_of(first).await.map(Begun::Answered)
+        self.answer_of(first, Some(object)).await.map(Begun::Answered)
     }
 
-    /// The answer of an operation that was begun: its first one, or what carrying it out now comes to.
-    async fn answer_of(&self, id: Uuid) -> Result<Answer, Problem> {
+    /// The answer of an operation that was begun: its first one, or what carrying it out now comes to. `held` is the
+    /// object that is the caller's already.
+    async fn answer_of(&self, id: Uuid, held: Option<Uuid>) -> Result<Answer, Problem> {
         let row = self.operation(id).await?;
         let _turn = match row.state {
-            OperationState::Running => Some(self.locks.lock(row.object_id).await),
+            OperationState::Running if held != Some(row.object_id) => {
+                Some(self.locks.lock(row.object_id).await)
+            }
             _ => None,
         };
         // It may have ended while the object was another's.
@@ -284,6 +302,16 @@ pub async fn note_refusal(
             Ok(())
         })
         .await
+}
+
+/// Whether the catalog has a record of the object.
+async fn is_recorded(connection: &mut PgConnection, kind: &str, id: Uuid) -> Result<bool, CatalogError> {
+    Ok(match kind {
+        "device" => devices::get(connection, id).await?.is_some(),
+        "raid_group" => raid_groups::get(connection, id).await?.is_some(),
+        "volume" => volumes::get(connection, id).await?.is_some(),
+        _ => exports::get(connection, id).await?.is_some(),
+    })
 }
 
 /// Whether a refusal is final: nothing was changed, and nothing of it may still happen.

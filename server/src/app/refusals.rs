@@ -1,13 +1,14 @@
 //! The engine's refusals as problems of the closed list, with what would have been right. The only place that knows both.
 
-use ashlar_engine::appliance::VerbError;
-use ashlar_engine::logical_device::AllocatorsError;
+use ashlar_engine::appliance::{Appliance, VerbError};
+use ashlar_engine::logical_device::{AllocatorsError, Shortage};
 use ashlar_engine::map::PlacementError;
 use ashlar_engine::types::extent::ExtentError;
 use ashlar_engine::types::{ByteRange, ByteSize};
 use ashlar_openapi::problem::MissingSpace;
 use ashlar_openapi::values::MOST;
 use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Range};
+use uuid::Uuid;
 
 use super::internal;
 use crate::engine::EngineError;
@@ -45,6 +46,18 @@ pub fn of_source(error: &SourceError) -> Problem {
         )
         .at("/source"),
     }
+}
+
+/// The problem that a refused verb is, said by the appliance that refused it.
+pub fn of_verb_on(appliance: &Appliance, error: &VerbError) -> Problem {
+    let mut problem = of_verb(error);
+    if let VerbError::Placement(PlacementError::Slices(AllocatorsError::NoSpace(shortages))) = error {
+        problem.correction.missing = shortages
+            .iter()
+            .filter_map(|shortage| Some(missing(appliance.group(shortage.group)?.id().0, *shortage)))
+            .collect();
+    }
+    problem
 }
 
 /// The problem that a refused verb is.
@@ -95,6 +108,10 @@ fn of_object(error: &VerbError) -> (ProblemType, &'static str) {
         VerbError::GroupWaits(_) => (ProblemType::RaidGroupWaiting, "bring its members back"),
         VerbError::GroupInUse { .. } => (ProblemType::RaidGroupInUse, "delete the volumes first"),
         VerbError::VolumeExported { .. } => (ProblemType::VolumeExported, "delete the exports first"),
+        VerbError::VolumeWaits { .. } => (
+            ProblemType::VolumeNotServing,
+            "bring the members of its RAID group back",
+        ),
         VerbError::VolumeUnsound(_) => (ProblemType::VolumeNotServing, "look into the appliance's log"),
         VerbError::Block { .. } => (
             ProblemType::BlockMismatch,
@@ -202,26 +219,21 @@ fn of_placement(error: &PlacementError) -> Problem {
             "begin after the earlier placement's rounding, or leave `exact` out",
         )
         .at(format!("/placements/{index}/range")),
-        PlacementError::Slices(lacking) => of_space(lacking, cause),
+        PlacementError::Slices(_) => Problem::new(
+            ProblemType::NotEnoughSpace,
+            cause,
+            "use another RAID group, or ask for less",
+        ),
     }
 }
 
-fn of_space(lacking: &AllocatorsError, cause: String) -> Problem {
-    let mut problem = Problem::new(
-        ProblemType::NotEnoughSpace,
-        cause,
-        "use another RAID group, or ask for less",
-    );
-    if let AllocatorsError::NoSpace(shortages) = lacking {
-        let missing = |shortage: &ashlar_engine::logical_device::Shortage| MissingSpace {
-            raid_group: shortage.group.0,
-            missing_bytes: Bytes(shortage.missing().saturating_mul(shortage.slice).min(MOST)),
-            free_bytes: Bytes(u64::from(shortage.free).saturating_mul(shortage.slice)),
-            missing_logical_devices: Natural(u32::try_from(shortage.missing()).unwrap_or(u32::MAX >> 1)),
-        };
-        problem.correction.missing = shortages.iter().map(missing).collect();
+fn missing(raid_group: Uuid, shortage: Shortage) -> MissingSpace {
+    MissingSpace {
+        raid_group,
+        missing_bytes: Bytes(shortage.missing().saturating_mul(shortage.slice).min(MOST)),
+        free_bytes: Bytes(u64::from(shortage.free).saturating_mul(shortage.slice)),
+        missing_logical_devices: Natural(u32::try_from(shortage.missing()).unwrap_or(u32::MAX >> 1)),
     }
-    problem
 }
 
 /// The problem that a range is which is none of its volume.
@@ -280,5 +292,20 @@ pub fn to_range(range: ByteRange) -> Range {
     Range {
         offset: Bytes(range.start()),
         length: Bytes(range.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ashlar_engine::types::OperationId;
+
+    #[test]
+    fn what_should_not_have_been_asked_is_a_mistake_of_the_appliance_s_own() {
+        let problem = of_verb(&VerbError::OperationReused(OperationId(Uuid::nil())));
+        assert_eq!((problem.kind, problem.status), (ProblemType::Internal, 500));
+        assert!(problem.cause.contains("log") && problem.correction.text.contains("support bundle"));
+        // Nothing of what went wrong leaks.
+        assert!(!problem.to_string().contains(&Uuid::nil().to_string()));
     }
 }

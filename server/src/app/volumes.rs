@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::change::{Audited, NewEvent};
 use super::devices::{bytes, count, natural, presence};
 use super::operations::Done;
-use super::refusals::{bounded, of_engine, of_range, of_verb, to_range};
+use super::refusals::{bounded, of_engine, of_range, to_range};
 use super::show::Show;
 use super::touched::Touched;
 use super::{App, facts, no_such};
@@ -102,8 +102,7 @@ impl App {
         + Send
         + 'static,
     ) -> Result<VolumeMade, Problem> {
-        let planned = self.engine.with(verb).await.map_err(|error| of_engine(&error))?;
-        let planned = planned.map_err(|error| of_verb(&error))?;
+        let planned = self.verb(verb).await?;
         Ok(VolumeMade {
             volume: None,
             mapped: planned.mapped.iter().map(to_range).collect(),

@@ -67,18 +67,24 @@ pub async fn verify(password: String, kept: Option<String>) -> Result<bool, Cann
     .await
 }
 
+/// Whether a password is too short for every user.
+///
+/// # Errors
+/// Where it is.
+pub fn check_shortest(password: &str, pointer: &str) -> Result<(), Problem> {
+    if password.chars().count() < SHORTEST_PASSWORD {
+        return Err(weak("the password is too short", pointer));
+    }
+    Ok(())
+}
+
 /// Whether a password may be used by this user. Length is what counts; what is known to everybody is refused.
 ///
 /// # Errors
 /// Why not.
 pub fn check_strength(password: &str, user: &str, pointer: &str) -> Result<(), Problem> {
-    let weak = |cause: &str| {
-        let correction = format!("use at least {SHORTEST_PASSWORD} characters that nobody would guess");
-        Err(Problem::new(ProblemType::PasswordWeak, cause, correction).at(pointer))
-    };
-    if password.chars().count() < SHORTEST_PASSWORD {
-        return weak("the password is too short");
-    }
+    check_shortest(password, pointer)?;
+    let weak = |cause: &str| Err(weak(cause, pointer));
     let folded = password.to_lowercase();
     if folded.contains(&user.to_lowercase())
         && password.chars().count() < user.chars().count() + SHORTEST_PASSWORD
@@ -92,6 +98,11 @@ pub fn check_strength(password: &str, user: &str, pointer: &str) -> Result<(), P
         return weak("the password repeats a few characters");
     }
     Ok(())
+}
+
+fn weak(cause: &str, pointer: &str) -> Problem {
+    let correction = format!("use at least {SHORTEST_PASSWORD} characters that nobody would guess");
+    Problem::new(ProblemType::PasswordWeak, cause, correction).at(pointer)
 }
 
 #[cfg(test)]

@@ -47,6 +47,18 @@ async fn a_failed_sign_in_stands_there_under_the_name_that_was_tried() {
 }
 
 #[tokio::test]
+async fn a_failed_sign_in_at_the_maintenance_socket_stands_there_once() {
+    let world = World::new().await;
+    let body = json!({"name": "admin", "password": "another password"});
+    let refused = world.ask("POST", "/auth/login").at_the_socket().json(&body);
+    assert_eq!(refused.send().await.problem(), (401, "sign-in-failed"));
+    let log = world.ask("GET", "/audit-log").at_the_socket().send().await;
+    let entries = log.body["items"].as_array().unwrap();
+    let refusals = entries.iter().filter(|entry| !entry["problem"].is_null());
+    assert_eq!(refusals.count(), 1, "{:#}", log.body);
+}
+
+#[tokio::test]
 async fn changes_stand_there_before_and_after_and_refused_ones_too() {
     let world = World::new().await;
     let admin = world.admin().await;

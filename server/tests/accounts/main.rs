@@ -8,6 +8,7 @@ mod first_admin;
 mod log;
 mod sessions;
 mod sign_in;
+mod streams;
 mod tokens;
 mod users;
 mod world;

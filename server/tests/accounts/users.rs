@@ -49,9 +49,22 @@ async fn a_user_is_made_once_however_often_the_request_comes() {
 async fn requests_with_one_id_at_once_make_one_user() {
     let world = World::new().await;
     let admin = world.admin().await;
-    let body = json!({"id": Uuid::new_v4(), "name": "anna", "password": PASSWORD, "role": "viewer"});
+    let id = Uuid::new_v4();
+    let body = json!({"id": id, "name": "anna", "password": PASSWORD, "role": "viewer"});
     let ask = || world.ask("POST", "/users").by(&admin).json(&body).send();
-    let (one, other) = tokio::join!(ask(), ask());
+    let turn = world.app.locks.lock(id).await;
+    let mut both = Box::pin(async { tokio::join!(ask(), ask()) });
+    // While somebody else has the id, later requests overtake them.
+    let later = async {
+        for name in ["bert", "carl", "dora"] {
+            world.make(&admin, name, "viewer").await;
+        }
+    };
+    tokio::select! {
+        _ = &mut both => panic!("they do not wait for each other"),
+        () = later => drop(turn),
+    }
+    let (one, other) = both.await;
     assert_eq!((one.status, other.status), (201, 201));
     assert_eq!(one.body, other.body);
 }

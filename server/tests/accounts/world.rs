@@ -16,6 +16,7 @@ use ashlar_server::log_ring::LogRing;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
+use axum::response::Response;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use tokio::task::JoinHandle;
@@ -112,12 +113,22 @@ impl Ask<'_> {
         ask
     }
 
-    pub(crate) async fn send(self) -> Reply {
+    /// The answer's content as it comes.
+    pub(crate) async fn stream(self) -> axum::body::BodyDataStream {
+        let response = self.respond().await;
+        assert_eq!(response.status(), 200);
+        response.into_body().into_data_stream()
+    }
+
+    async fn respond(self) -> Response {
         let mut request: Request<Body> = self.request.body(self.body).unwrap();
         request.extensions_mut().insert(self.origin);
         let mut router = self.world.router.clone();
-        let response = within(router.call(request)).await.unwrap();
-        let (parts, body) = response.into_parts();
+        within(router.call(request)).await.unwrap()
+    }
+
+    pub(crate) async fn send(self) -> Reply {
+        let (parts, body) = self.respond().await.into_parts();
         let content = axum::body::to_bytes(body, 1 << 20).await.unwrap();
         Reply {
             status: parts.status.as_u16(),

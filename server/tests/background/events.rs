@@ -22,7 +22,7 @@ struct Listener {
 impl Listener {
     fn of(life: &Life, filter: EventFilter, after: Option<u64>) -> Self {
         Self {
-            stream: Box::pin(follow(Arc::clone(&life.app), filter, after)),
+            stream: Box::pin(follow(Arc::clone(&life.app), filter, after, async || true)),
         }
     }
 

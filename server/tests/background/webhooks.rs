@@ -6,8 +6,11 @@ use ashlar_openapi::events::Event;
 use ashlar_openapi::operations::{
     ChangeWebhook, CreateWebhook, DeleteWebhook, ResendDelivery, RotateWebhookSecret,
 };
-use ashlar_openapi::webhooks::{Delivery, DeliveryState, NewWebhook, Webhook, WebhookChange, WebhookMade};
+use ashlar_openapi::webhooks::{
+    Delivery, DeliveryFilter, DeliveryState, NewWebhook, Webhook, WebhookChange, WebhookMade,
+};
 use ashlar_openapi::{Page, ProblemType};
+use ashlar_server::app::look_up::Wanted;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
@@ -102,7 +105,12 @@ async fn create(life: &Life, new: NewWebhook) -> WebhookMade {
 }
 
 async fn deliveries(life: &Life, id: Uuid, state: Option<DeliveryState>) -> Vec<Delivery> {
-    let answer = life.app.list_deliveries(id, state, None, 100).await.unwrap();
+    let filter = DeliveryFilter { state, sort: None };
+    let wanted = Wanted {
+        limit: 100,
+        cursor: None,
+    };
+    let answer = life.app.list_deliveries(id, &filter, &wanted).await.unwrap();
     body::<Page<Delivery>>(&answer).items
 }
 

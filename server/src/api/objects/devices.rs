@@ -4,14 +4,15 @@ use ashlar_openapi::operations::{
     AddDevice, ChangeDevice, ExamineDevice, FailDevice, GetDevice, IdentifyDevice, ListDevices, RemoveDevice,
     ReturnDevice,
 };
+use ashlar_openapi::sort::{NumberedKey, Sort};
 use ashlar_openapi::{Operation, Problem};
 use uuid::Uuid;
 
-use super::{check_present, chosen, number, page, part, wire_presence};
+use super::{check_present, chosen, number, wire_presence};
 use crate::api::incoming::Incoming;
 use crate::api::{Asked, Routes};
 use crate::app::intent::Intent;
-use crate::app::{Answer, App, check_match, devices, etag, no_such, reading};
+use crate::app::{Answer, App, check_match, devices, etag, no_such, order, reading};
 use crate::catalog;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -34,7 +35,11 @@ async fn list(asked: Asked, incoming: Incoming<ListDevices>) -> Result<Answer, P
         kind: incoming.query.kind.and_then(|kind| kind.as_str().parse().ok()),
         presence: wire_presence(incoming.query.presence),
     };
-    let part = part(&incoming.paging, catalog::devices::DeviceSort::Number)?;
+    let order = incoming
+        .query
+        .sort
+        .unwrap_or(Sort::ascending(NumberedKey::Number));
+    let part = order::part(&incoming.paging.wanted(), order)?;
     let found = reading(&asked.app.catalog, async |connection| {
         catalog::devices::page(connection, &filter, &part).await
     })
@@ -44,7 +49,11 @@ async fn list(asked: Asked, incoming: Incoming<ListDevices>) -> Result<Answer, P
     let of = |index: usize| live.get(index).and_then(Option::as_ref);
     let items = found.rows.iter().enumerate();
     let items = items.map(|(index, row)| devices::view(row, of(index))).collect();
-    Ok(Answer::of::<ListDevices>(&page(items, found.next.as_ref())))
+    Ok(Answer::of::<ListDevices>(&order::page(
+        items,
+        order,
+        found.next.as_ref(),
+    )))
 }
 
 async fn get(asked: Asked, incoming: Incoming<GetDevice>) -> Result<Answer, Problem> {

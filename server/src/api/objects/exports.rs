@@ -1,14 +1,15 @@
 //! Exports.
 
 use ashlar_openapi::operations::{ChangeExport, CreateExport, DeleteExport, GetExport, ListExports};
+use ashlar_openapi::sort::{NamedKey, Sort};
 use ashlar_openapi::{Operation as _, Problem};
 use uuid::Uuid;
 
-use super::{check_present, chosen, page, part, wire_presence};
+use super::{check_present, chosen, wire_presence};
 use crate::api::incoming::Incoming;
 use crate::api::{Asked, Routes};
 use crate::app::intent::Intent;
-use crate::app::{Answer, App, check_match, etag, exports, no_such, reading};
+use crate::app::{Answer, App, check_match, etag, exports, no_such, order, reading};
 use crate::catalog;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -28,7 +29,8 @@ async fn list(asked: Asked, incoming: Incoming<ListExports>) -> Result<Answer, P
         enabled: None,
         presence: wire_presence(incoming.query.presence),
     };
-    let part = part(&incoming.paging, catalog::exports::ExportSort::Name)?;
+    let order = incoming.query.sort.unwrap_or(Sort::ascending(NamedKey::Name));
+    let part = order::part(&incoming.paging.wanted(), order)?;
     let found = reading(&asked.app.catalog, async |connection| {
         catalog::exports::page(connection, &filter, &part).await
     })
@@ -40,7 +42,11 @@ async fn list(asked: Asked, incoming: Incoming<ListExports>) -> Result<Answer, P
     let items = items
         .filter_map(|(index, row)| exports::view(&asked.app, row, of(index)))
         .collect();
-    Ok(Answer::of::<ListExports>(&page(items, found.next.as_ref())))
+    Ok(Answer::of::<ListExports>(&order::page(
+        items,
+        order,
+        found.next.as_ref(),
+    )))
 }
 
 async fn get(asked: Asked, incoming: Incoming<GetExport>) -> Result<Answer, Problem> {

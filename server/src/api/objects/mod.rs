@@ -5,37 +5,18 @@ pub mod exports;
 pub mod raid_groups;
 pub mod volumes;
 
-use ashlar_openapi::{Natural, Page, Problem, ProblemType};
+use ashlar_openapi::{Natural, Problem, ProblemType};
 use uuid::Uuid;
 
 use super::Routes;
-use super::incoming::Paging;
-use crate::app::{cursor, no_such};
-use crate::catalog::{self, Part, Presence};
+use crate::app::no_such;
+use crate::catalog::Presence;
 
 pub fn routes(routes: Routes) -> Routes {
     let routes = devices::routes(routes);
     let routes = raid_groups::routes(routes);
     let routes = volumes::routes(routes);
     exports::routes(routes)
-}
-
-/// A part of a list of the catalog, in the order of `sort`.
-pub(super) fn part<S>(paging: &Paging, sort: S) -> Result<Part<S>, Problem> {
-    Ok(Part {
-        sort,
-        descending: false,
-        after: paging.cursor.as_deref().map(cursor::to_row).transpose()?,
-        limit: paging.limit,
-    })
-}
-
-/// A page of the contract from one of the catalog.
-pub(super) fn page<T>(items: Vec<T>, next: Option<&catalog::After>) -> Page<T> {
-    Page {
-        items,
-        next_cursor: next.map(cursor::of_row),
-    }
 }
 
 /// Whether an object that the catalog has can be changed: not where the devices do not know it.

@@ -5,13 +5,14 @@ use ashlar_openapi::operations::{
     ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListLogicalDevices, ListRaidGroups,
     ReplaceMember,
 };
+use ashlar_openapi::sort::{NumberedKey, Sort};
 use uuid::Uuid;
 
-use super::{check_present, chosen, number, page, part, wire_presence};
+use super::{check_present, chosen, number, wire_presence};
 use crate::api::incoming::Incoming;
 use crate::api::{Asked, Routes};
 use crate::app::intent::Intent;
-use crate::app::{Answer, App, check_match, etag, no_such, raid_groups, reading};
+use crate::app::{Answer, App, check_match, etag, no_such, order, raid_groups, reading};
 use crate::catalog;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -32,7 +33,11 @@ async fn list(asked: Asked, incoming: Incoming<ListRaidGroups>) -> Result<Answer
         level: None,
         presence: wire_presence(incoming.query.presence),
     };
-    let part = part(&incoming.paging, catalog::raid_groups::RaidGroupSort::Number)?;
+    let order = incoming
+        .query
+        .sort
+        .unwrap_or(Sort::ascending(NumberedKey::Number));
+    let part = order::part(&incoming.paging.wanted(), order)?;
     let found = reading(&asked.app.catalog, async |connection| {
         catalog::raid_groups::page(connection, &filter, &part).await
     })
@@ -44,7 +49,11 @@ async fn list(asked: Asked, incoming: Incoming<ListRaidGroups>) -> Result<Answer
     let items = items
         .map(|(index, row)| raid_groups::view(row, of(index)))
         .collect();
-    Ok(Answer::of::<ListRaidGroups>(&page(items, found.next.as_ref())))
+    Ok(Answer::of::<ListRaidGroups>(&order::page(
+        items,
+        order,
+        found.next.as_ref(),
+    )))
 }
 
 async fn get(asked: Asked, incoming: Incoming<GetRaidGroup>) -> Result<Answer, Problem> {

@@ -5,13 +5,14 @@ use ashlar_openapi::operations::{
     ChangeVolume, CreateVolume, DeleteVolume, ExpandVolume, GetVolume, ListVolumes, MapVolume, PlaceVolume,
     VolumeRangesOf,
 };
+use ashlar_openapi::sort::{NumberedKey, Sort};
 use uuid::Uuid;
 
-use super::{check_present, chosen, number, page, part, wire_presence};
+use super::{check_present, chosen, number, wire_presence};
 use crate::api::incoming::Incoming;
 use crate::api::{Asked, Routes};
 use crate::app::intent::Intent;
-use crate::app::{Answer, App, check_match, etag, no_such, reading, volumes};
+use crate::app::{Answer, App, check_match, etag, no_such, order, reading, volumes};
 use crate::catalog;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -35,7 +36,11 @@ async fn list(asked: Asked, incoming: Incoming<ListVolumes>) -> Result<Answer, P
         partial: None,
         presence: wire_presence(incoming.query.presence),
     };
-    let part = part(&incoming.paging, catalog::volumes::VolumeSort::Number)?;
+    let order = incoming
+        .query
+        .sort
+        .unwrap_or(Sort::ascending(NumberedKey::Number));
+    let part = order::part(&incoming.paging.wanted(), order)?;
     let found = reading(&asked.app.catalog, async |connection| {
         catalog::volumes::page(connection, &filter, &part).await
     })
@@ -47,7 +52,11 @@ async fn list(asked: Asked, incoming: Incoming<ListVolumes>) -> Result<Answer, P
     let items = items
         .filter_map(|(index, row)| volumes::view(row, of(index)))
         .collect();
-    Ok(Answer::of::<ListVolumes>(&page(items, found.next.as_ref())))
+    Ok(Answer::of::<ListVolumes>(&order::page(
+        items,
+        order,
+        found.next.as_ref(),
+    )))
 }
 
 async fn get(asked: Asked, incoming: Incoming<GetVolume>) -> Result<Answer, Problem> {

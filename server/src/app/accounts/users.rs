@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{LONGEST_PASSWORD, check_length, fits, hash, note, role, role_row};
 use crate::app::change::{Begun, Change};
 use crate::app::{Answer, App, Caller, catalog_problem, check_match, etag, no_such};
-use crate::auth::passwords::check_strength;
+use crate::auth::passwords::{check_shortest, check_strength};
 use crate::catalog::CatalogError;
 use crate::catalog::refresh_tokens;
 use crate::catalog::users::{self as rows, User, UserEdit};
@@ -94,6 +94,8 @@ impl App {
     ) -> Result<Answer, Problem> {
         if let Some(password) = &wanted.password {
             check_length(password, LONGEST_PASSWORD, "/password")?;
+            // Before the ETag is looked at: what is never right is said first.
+            check_shortest(password, "/password")?;
         }
         let password_hash = match wanted.password.clone() {
             Some(password) => Some(hash(password).await?),

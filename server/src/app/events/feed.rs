@@ -35,6 +35,11 @@ impl Frame {
         }
     }
 
+    /// Whether somebody may have lost what let them in.
+    pub fn concerns_accounts(&self) -> bool {
+        ["user.", "token."].iter().any(|area| self.kind.starts_with(area))
+    }
+
     /// Whether the filter lets it through.
     pub fn passes(&self, filter: &EventFilter) -> bool {
         filter

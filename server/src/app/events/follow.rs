@@ -5,6 +5,8 @@
 //! ```
 //! Invariants: within one stream numbers only grow, but for a catalog that was replaced by an older one; no event that
 //! the filter lets through is left out without an `events.lost` that says so. While the catalog is away the stream stays.
+//! Who listens is looked at again whenever accounts were changed, and with each heartbeat for what only expires: a
+//! stream ends with what let its listener in.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -36,8 +38,11 @@ const AGAIN: Duration = Duration::from_secs(1);
 const HELLO: &[u8] = b": events follow\n\n";
 const BEAT: &[u8] = b":\n\n";
 
-struct Listener {
+struct Listener<M> {
     app: Arc<App>,
+    still_may: M,
+    /// Accounts may have changed since it was seen that the listener may listen.
+    doubtful: bool,
     filter: EventFilter,
     told: broadcast::Receiver<Told>,
     /// Number of the last event that was sent or passed over; `None`: from now on, once the catalog is there.
@@ -49,12 +54,17 @@ struct Listener {
     catalog: watch::Receiver<CatalogState>,
 }
 
-/// Events after the number, or from now on, until the appliance stops.
-pub fn follow(
+/// Events after the number, or from now on, until the appliance stops or the listener may not listen any more.
+pub fn follow<M, F>(
     app: Arc<App>,
     filter: EventFilter,
     after: Option<u64>,
-) -> impl Stream<Item = Result<Chunk, Infallible>> + Send + 'static {
+    still_may: M,
+) -> impl Stream<Item = Result<Chunk, Infallible>> + Send + 'static
+where
+    M: Fn() -> F + Send + 'static,
+    F: Future<Output = bool> + Send,
+{
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     heartbeat.reset();
@@ -63,6 +73,9 @@ pub fn follow(
         told: app.feed.subscribe(),
         catalog: app.catalog.state(),
         app,
+        still_may,
+        // Who listens was let in before what comes is told.
+        doubtful: true,
         filter,
         last: after,
         live: false,
@@ -76,10 +89,17 @@ pub fn follow(
     })
 }
 
-impl Listener {
+impl<M, F> Listener<M>
+where
+    M: Fn() -> F,
+    F: Future<Output = bool>,
+{
     async fn next(&mut self) -> Option<Chunk> {
         loop {
             if *self.app.stopping.borrow() {
+                return None;
+            }
+            if std::mem::take(&mut self.doubtful) && !(self.still_may)().await {
                 return None;
             }
             if let Some(chunk) = self.ready.pop_front() {
@@ -95,6 +115,7 @@ impl Listener {
                 return Some(Chunk::from_static(HELLO));
             }
             if beat {
+                self.doubtful = true;
                 return Some(Chunk::from_static(BEAT));
             }
         }
@@ -121,6 +142,7 @@ impl Listener {
 
     fn take(&mut self, frame: &Frame) {
         self.last = Some(frame.number);
+        self.doubtful |= frame.concerns_accounts();
         if frame.passes(&self.filter) {
             self.ready.push_back(frame.text.clone());
         }
@@ -182,6 +204,8 @@ impl Listener {
         for row in read.rows {
             self.take(&Frame::of(&view(row)));
         }
+        // What the filter does not let through was not looked at.
+        self.doubtful = true;
         if whole {
             // All up to the newest one was seen.
             self.last = self.last.max(Some(read.newest));

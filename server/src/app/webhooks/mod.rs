@@ -8,14 +8,16 @@ pub mod send;
 pub mod sign;
 
 use ashlar_openapi::operations::{ListDeliveries, ListWebhooks};
-use ashlar_openapi::webhooks::{Delivery, DeliveryState, Probed, Webhook};
-use ashlar_openapi::{Bytes, Natural, Page, Problem, Timestamp};
+use ashlar_openapi::sort::{NamedKey, Sort, TimedKey};
+use ashlar_openapi::webhooks::{Delivery, DeliveryFilter, DeliveryState, Probed, Webhook};
+use ashlar_openapi::{Bytes, Natural, Problem, Timestamp};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::devices::{bytes, natural};
-use super::{Answer, App, cursor, events, no_such, reading};
-use crate::catalog::{Part, webhook_deliveries as deliveries, webhooks};
+use super::look_up::Wanted;
+use super::{Answer, App, events, no_such, order, reading};
+use crate::catalog::{webhook_deliveries as deliveries, webhooks};
 
 /// A webhook as the contract has it.
 pub fn view(row: &webhooks::Webhook) -> Option<Webhook> {
@@ -72,58 +74,57 @@ impl App {
         row.ok_or_else(|| no_such("webhook", id))
     }
 
-    /// One page of webhooks, by name.
+    /// One page of webhooks, by name unless sorted otherwise.
     ///
     /// # Errors
     /// Where the cursor is none, or the catalog is away.
-    pub async fn list_webhooks(&self, cursor: Option<&str>, limit: u32) -> Result<Answer, Problem> {
-        let part = Part {
-            sort: webhooks::WebhookSort::Name,
-            descending: false,
-            after: cursor.map(cursor::to_row).transpose()?,
-            limit,
-        };
+    pub async fn list_webhooks(
+        &self,
+        sort: Option<Sort<NamedKey>>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Answer, Problem> {
+        let order = sort.unwrap_or(Sort::ascending(NamedKey::Name));
+        let part = order::part(wanted, order)?;
         let found = reading(&self.catalog, async |connection| {
             webhooks::page(connection, &part).await
         })
         .await?;
-        Ok(Answer::of::<ListWebhooks>(&Page {
-            items: found.rows.iter().filter_map(view).collect(),
-            next_cursor: found.next.as_ref().map(cursor::of_row),
-        }))
+        let items = found.rows.iter().filter_map(view).collect();
+        Ok(Answer::of::<ListWebhooks>(&order::page(
+            items,
+            order,
+            found.next.as_ref(),
+        )))
     }
 
-    /// One page of a webhook's deliveries, the newest first.
+    /// One page of a webhook's deliveries, the newest first unless sorted otherwise.
     ///
     /// # Errors
     /// As [`Self::list_webhooks`]; also where there is no such webhook.
     pub async fn list_deliveries(
         &self,
         webhook: Uuid,
-        state: Option<DeliveryState>,
-        cursor: Option<&str>,
-        limit: u32,
+        filter: &DeliveryFilter,
+        wanted: &Wanted<'_>,
     ) -> Result<Answer, Problem> {
-        let state = state.map(|state| match state {
+        let state = filter.state.map(|state| match state {
             DeliveryState::Pending => deliveries::DeliveryState::Pending,
             DeliveryState::Delivered => deliveries::DeliveryState::Delivered,
             DeliveryState::Failed => deliveries::DeliveryState::Failed,
         });
-        let part = Part {
-            sort: deliveries::DeliverySort::CreatedAt,
-            descending: true,
-            after: cursor.map(cursor::to_row).transpose()?,
-            limit,
-        };
+        let order = filter.sort.unwrap_or(Sort::descending(TimedKey::CreatedAt));
+        let part = order::part(wanted, order)?;
         self.webhook(webhook).await?;
         let found = reading(&self.catalog, async |connection| {
             deliveries::page(connection, webhook, state, &part).await
         })
         .await?;
-        Ok(Answer::of::<ListDeliveries>(&Page {
-            items: found.rows.iter().map(delivery_view).collect(),
-            next_cursor: found.next.as_ref().map(cursor::of_row),
-        }))
+        let items = found.rows.iter().map(delivery_view).collect();
+        Ok(Answer::of::<ListDeliveries>(&order::page(
+            items,
+            order,
+            found.next.as_ref(),
+        )))
     }
 
     /// Sends a test event now. It has no number, is not tried again, and leaves no delivery.
