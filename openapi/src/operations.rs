@@ -60,9 +60,10 @@ operations! {
     RemoveDevice = Delete "/devices/{id}" "removeDevice" "devices" Operators DevicesOperate 204
         (Nothing, Nothing) -> Nothing [Idempotent];
     /// Take a device out of service.
+    /// Its RAID group goes on without it. It stays out, over restarts too, until it is returned; it need not be there.
     FailDevice = Post "/devices/{id}/fail" "failDevice" "devices" Operators DevicesOperate 200
         (Nothing, Nothing) -> Device [Idempotent, Tagged];
-    /// Take an absent or failed device into service again.
+    /// Take a device into service again that was absent, failed or was taken out.
     /// Its RAID group begins to copy to it what it missed.
     ReturnDevice = Post "/devices/{id}/return" "returnDevice" "devices" Operators DevicesOperate 200
         (Nothing, Nothing) -> Device [Idempotent, Tagged];

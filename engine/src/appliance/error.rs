@@ -52,6 +52,8 @@ pub enum VerbError {
     },
     #[error("device {0} is not there")]
     DeviceAbsent(DeviceNumber),
+    #[error("device {0} was taken out of service by an administrator")]
+    DeviceTakenOut(DeviceNumber),
     #[error("device {0} is in service")]
     DeviceServes(DeviceNumber),
     #[error("device {device} is in RAID group {group}")]

@@ -49,7 +49,7 @@ impl Appliance {
                 group: group.id(),
                 device: new,
                 status: MemberStatus::Blank,
-                record: answered(operation, &()),
+                records: vec![answered(operation, &())],
             });
             let replaced = group.replace(member, place).await;
             self.ledger.along().take();

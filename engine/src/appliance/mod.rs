@@ -18,6 +18,7 @@ mod members;
 mod names;
 mod open;
 mod operation;
+mod out_of_service;
 mod owned_slices;
 mod preview;
 pub mod records;

@@ -315,6 +315,11 @@ fn the_order_of_records_is_the_format() {
     );
     assert_eq!(index(&Record::RemoveDevice(DeviceNumber(0))), 10);
     assert_eq!(index(&Record::Epoch(1)), 17);
+    let taken_out = Record::DeviceTakenOut {
+        device: super::tests::device_id(0),
+        is_out: true,
+    };
+    assert_eq!(index(&taken_out), 18);
 }
 
 #[test]

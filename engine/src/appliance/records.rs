@@ -4,7 +4,7 @@
 //! of a map. What indexes them changes with them, in [`Truth::apply`] alone ([`Truth::invariant`]). The order of the
 //! variants of [`Record`] is part of the format: new ones are added at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +137,11 @@ pub enum Record {
     Settings(ApplianceSettings),
     /// How many starts there were.
     Epoch(u64),
+    /// Whether an administrator keeps the device out of service.
+    DeviceTakenOut {
+        device: DeviceId,
+        is_out: bool,
+    },
 }
 
 /// A volume with everything that it owns.
@@ -220,6 +225,8 @@ pub struct Truth {
     /// The slices of all volumes, and those that are to be cleared.
     pub owned: OwnedSlices,
     pub device_names: Names<DeviceId>,
+    /// Devices that an administrator keeps out of service.
+    pub taken_out: BTreeSet<DeviceId>,
     pub group_names: Names<GroupId>,
     pub exports: Table<ExportRecord>,
     pub settings: ApplianceSettings,
@@ -318,16 +325,21 @@ impl Truth {
             && self.volumes.values().all(|volume| volume.runs.invariant())
     }
 
-    fn names(&self) -> impl Iterator<Item = Record> {
+    /// What people said of devices and groups.
+    fn said(&self) -> impl Iterator<Item = Record> {
         let devices = self.device_names.iter().map(|(device, name)| Record::DeviceName {
             device,
             name: Some(name.clone()),
         });
+        let taken_out = self
+            .taken_out
+            .iter()
+            .map(|&device| Record::DeviceTakenOut { device, is_out: true });
         let groups = self.group_names.iter().map(|(group, name)| Record::GroupName {
             group,
             name: Some(name.clone()),
         });
-        devices.chain(groups)
+        devices.chain(groups).chain(taken_out)
     }
 }
 
@@ -354,6 +366,7 @@ impl State for Truth {
             Record::RemoveDevice(number) => {
                 if let Some(device) = self.devices.remove(number) {
                     self.device_names.set(device.id, None);
+                    self.taken_out.remove(&device.id);
                 }
             }
             Record::DeviceName { device, name } => self.device_names.set(device, name),
@@ -363,6 +376,11 @@ impl State for Truth {
             Record::RemoveExport(id) => drop(self.exports.remove(id)),
             Record::Settings(settings) => self.settings = settings,
             Record::Epoch(epoch) => self.epoch = epoch,
+            Record::DeviceTakenOut { device, is_out: true } => drop(self.taken_out.insert(device)),
+            Record::DeviceTakenOut {
+                device,
+                is_out: false,
+            } => drop(self.taken_out.remove(&device)),
         }
     }
 
@@ -387,7 +405,7 @@ impl State for Truth {
                 .chain(self.groups.values().cloned().map(Record::Group))
                 .chain(volumes)
                 .chain(self.to_clear().map(Record::ToClear))
-                .chain(self.names())
+                .chain(self.said())
                 .chain(self.exports.values().cloned().map(Record::Export))
                 .chain([Record::Settings(self.settings.clone()), Record::Epoch(self.epoch)])
                 .chain(

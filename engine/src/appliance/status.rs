@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::out_of_service::BY_HAND;
 use super::records::{DeviceRecord, Truth, VolumeRecord, VolumeTruth};
 use super::start::WaitingGroup;
 use super::watch::serves;
@@ -33,6 +34,8 @@ pub struct DeviceState {
     pub block: Option<u32>,
     /// Why it is out of service.
     pub failure: Option<String>,
+    /// An administrator keeps it out of service, over starts too.
+    pub taken_out: bool,
     pub member: Option<DeviceMember>,
 }
 
@@ -101,12 +104,15 @@ impl Appliance {
                 status: group.members[role].status,
             })
         });
+        let taken_out = truth.taken_out.contains(&record.id);
+        let failure = handle.as_ref().and_then(|handle| handle.failure());
         DeviceState {
             record: record.clone(),
             name: truth.device_names.get(record.id).cloned(),
             present: handle.is_some(),
             block: handle.as_ref().map(|handle| handle.info().block),
-            failure: handle.and_then(|handle| handle.failure().map(str::to_owned)),
+            failure: failure.or(taken_out.then_some(BY_HAND)).map(str::to_owned),
+            taken_out,
             member,
         }
     }

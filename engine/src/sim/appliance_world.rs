@@ -20,6 +20,7 @@ use crate::device::Device;
 use crate::logical_device::SliceLength;
 use crate::map::{Layout, PlacementError};
 use crate::planted::Planted;
+use crate::raid::membership::Serving;
 use crate::raid::{self, Group, GroupState, MemberStatus};
 use crate::types::geometry::OpenBlock;
 use crate::types::{
@@ -169,6 +170,10 @@ impl ApplianceWorld {
                 .filter_map(|member| disk(&member.device))
                 .collect(),
             in_sync: in_sync.filter_map(|member| disk(&member.device)).collect(),
+            in_use: (record.members.iter().zip(group.serving()))
+                .filter(|(_, serving)| *serving != Serving::Out)
+                .filter_map(|(member, _)| disk(&member.device))
+                .collect(),
         }
     }
 
@@ -285,6 +290,7 @@ impl World for ApplianceWorld {
                 let made = appliance.expand_volume(operation, volume, capacity, rest).await;
                 made.map(|_| ())
             }
+            Verb::TakeOutDisk(disk) => appliance.fail_device(operation, self.device(disk)?).await,
             Verb::ReturnDisk(disk) => {
                 if !disk.drain().await {
                     return Err(WorldError::Failed("the disk is in use".into()));

@@ -134,6 +134,10 @@ fn of_device(error: &VerbError) -> (ProblemType, &'static str) {
             "replace the device, or move the data away first",
         ),
         VerbError::DeviceAbsent(_) => (ProblemType::DeviceAbsent, "bring it back first"),
+        VerbError::DeviceTakenOut(_) => (
+            ProblemType::DeviceAbsent,
+            "return it first, or use another device",
+        ),
         VerbError::DeviceServes(_) => (
             ProblemType::DeviceInService,
             "there is nothing to return: it serves",
