@@ -80,7 +80,7 @@ operations! {
     /// Look at a RAID group.
     GetRaidGroup = Get "/raid-groups/{id}" "getRaidGroup" "raid-groups" Everybody RaidGroupsRead 200
         (Nothing, Nothing) -> RaidGroup [Tagged];
-    /// Name a RAID group.
+    /// Name a RAID group, or bound how fast it copies.
     ChangeRaidGroup = Patch "/raid-groups/{id}" "changeRaidGroup" "raid-groups" Operators RaidGroupsOperate 200
         (Nothing, RaidGroupChange) -> RaidGroup [IfMatch, Tagged, Idempotent];
     /// Delete a RAID group.
@@ -88,6 +88,7 @@ operations! {
     DeleteRaidGroup = Delete "/raid-groups/{id}" "deleteRaidGroup" "raid-groups" Operators RaidGroupsOperate 204
         (Nothing, Nothing) -> Nothing [Idempotent];
     /// Put a free device in the place of a member.
+    /// Asked for again while it is copied to, it answers the same job.
     ReplaceMember = Post "/raid-groups/{id}/replace" "replaceMember" "raid-groups" Operators RaidGroupsOperate 202
         (Nothing, Replace) -> Job [Idempotent, Waits];
 

@@ -75,6 +75,8 @@ pub struct RaidGroup {
     pub members: Vec<Member>,
     /// What must still be copied before all members are equal.
     pub bytes_to_sync: Bytes,
+    /// Most that is copied to its members in a second; the appliance's limit and a job's count beside it.
+    pub rate_limit_bytes_per_s: Option<Bytes>,
     pub presence: Presence,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -131,6 +133,10 @@ pub struct RaidGroupChange {
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     pub name: Option<Option<Name>>,
+    /// Most that is copied to its members in a second, from now on; `null` takes the limit away.
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Bytes>)]
+    pub rate_limit_bytes_per_s: Option<Option<Bytes>>,
 }
 
 /// A free device in the place of a member.

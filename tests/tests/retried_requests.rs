@@ -103,6 +103,13 @@ fn a_raid_group_is_renamed_once() {
 }
 
 #[test]
+fn a_raid_groups_limit_is_changed_once() {
+    let case = Case::new("PATCH", group(0, ""), whole);
+    case.body(|_| json!({"rate_limit_bytes_per_s": MIB}))
+        .survives_every_crash();
+}
+
+#[test]
 fn a_member_is_replaced_once() {
     let case = Case::new("POST", group(0, "/replace"), whole);
     case.body(|_| json!({"old": device_id(1), "new": device_id(2)}))

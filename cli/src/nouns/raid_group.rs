@@ -20,7 +20,7 @@ use crate::find::{Handle, Noun, find, number};
 use crate::format;
 use crate::list::{Length, Names, Row, list};
 use crate::progress::{Waiting, made};
-use crate::values::{size, word};
+use crate::values::{Limit, limit, size, word};
 
 const LEVELS: &[&str] = &["0", "1"];
 
@@ -60,16 +60,19 @@ pub(crate) enum Verb {
     },
     /// Look at a RAID group
     Show(One),
-    /// Name a RAID group
+    /// Name a RAID group, or bound how fast it copies
     Set {
         #[command(flatten)]
         one: One,
         /// What to call it
-        #[arg(long, required_unless_present = "no_name")]
+        #[arg(long, required_unless_present_any = ["no_name", "rate_limit"])]
         name: Option<Name>,
         /// Take its name away
         #[arg(long, conflicts_with = "name")]
         no_name: bool,
+        /// Most that is copied to its members per second, or `none`
+        #[arg(long, value_name = "SIZE|none", value_parser = limit)]
+        rate_limit: Option<Limit>,
     },
     /// Delete a RAID group; its devices are free afterwards
     Delete(Gone),
@@ -108,10 +111,12 @@ impl Verb {
                 one: named,
                 name,
                 no_name,
+                rate_limit,
             } => {
                 let id = one(&named.object).await?;
                 let change = RaidGroupChange {
                     name: (no_name || name.is_some()).then_some(name),
+                    rate_limit_bytes_per_s: rate_limit.map(|Limit(limit)| limit),
                 };
                 let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
                 cx.out.object(&answer.text, &id.to_string())

@@ -35,7 +35,7 @@ const LINES: &[&str] = &[
     "raid-group create --level 1 --name fast ID ID",
     "raid-group list",
     "raid-group show ID",
-    "raid-group set ID --no-name",
+    "raid-group set ID --no-name --rate-limit 100MiB",
     "raid-group delete ID",
     "raid-group replace ID --old ID --new ID --no-wait",
     "logical-device list --raid-group ID --state free",

@@ -61,6 +61,11 @@ pub enum VerbError {
         device: DeviceNumber,
         group: GroupNumber,
     },
+    #[error("device {device} is no member of RAID group {group}")]
+    NotAMember {
+        device: DeviceNumber,
+        group: GroupNumber,
+    },
     #[error("device {0} is named twice")]
     DeviceTwice(DeviceNumber),
     #[error("a group of this level needs at least {needed} members, {given} are given")]

@@ -11,6 +11,7 @@
 mod devices;
 mod error;
 mod exports;
+mod group_settings;
 mod groups;
 mod journal;
 mod look_up;
@@ -52,6 +53,7 @@ use watch::Watch;
 pub use devices::{Examined, NewDevice, examine};
 pub use error::VerbError;
 pub use exports::{ExportChange, ExportStatus, NewExport};
+pub use group_settings::GroupChange;
 pub use groups::{NewGroupRequest, Waste};
 pub use look_up::{LogicalDeviceFilter, LogicalDeviceRun, LogicalDeviceState, MapPlace, MapStretch, On};
 pub use open::{NewAppliance, OpenError, OpenOptions};

@@ -313,7 +313,14 @@ impl Appliance {
             Err(error) => Err(error.to_string()),
         };
         match opened {
-            Ok(group) => self.serve_group(Arc::new(group), slice, slices),
+            Ok(group) => {
+                let looked = self
+                    .ledger
+                    .store
+                    .read(|truth| truth.copy_limits.get(&id).copied());
+                group.set_standing_copy_limit(looked.await);
+                self.serve_group(Arc::new(group), slice, slices);
+            }
             Err(error) => {
                 tracing::error!(group = %number, error, "RAID group cannot be opened");
                 self.hold_back(number, id, wait("it could not be opened", &[]));

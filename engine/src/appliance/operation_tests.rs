@@ -63,6 +63,13 @@ fn more() -> NewPlacements {
     }
 }
 
+fn named(name: &str) -> GroupChange {
+    GroupChange {
+        name: Some(Some(name.into())),
+        copy_limit: Some(Some(MIB)),
+    }
+}
+
 /// Verbs in an order in which each is possible, on an appliance with a mirror of two of three devices.
 fn verbs() -> Vec<Ask> {
     vec![
@@ -79,7 +86,7 @@ fn verbs() -> Vec<Ask> {
             Some(GROUP)
         )),
         ask!(done, |it, op| it.rename_volume(op, VOLUME, "renamed")),
-        ask!(done, |it, op| it.rename_group(op, GROUP, Some("mirror"))),
+        ask!(done, |it, op| it.change_group(op, GROUP, named("mirror"))),
         ask!(done, |it, op| it.rename_device(op, device_id(2), Some("spare"))),
         ask!(done, |it, op| it.change_settings(
             op,
@@ -234,7 +241,7 @@ fn what_is_named_or_numbered_or_identified_alike_is_refused() {
             .rename_device(bench.op(), device_id(1), Some("a"))
             .await
             .unwrap();
-        let refused = appliance.rename_group(bench.op(), GROUP, Some("no name")).await;
+        let refused = appliance.change_group(bench.op(), GROUP, named("no name")).await;
         assert!(matches!(refused, Err(VerbError::Name(_))));
     });
 }
@@ -320,6 +327,11 @@ fn the_order_of_records_is_the_format() {
         is_out: true,
     };
     assert_eq!(index(&taken_out), 18);
+    let limit = Record::GroupCopyLimit {
+        group: GROUP,
+        limit: None,
+    };
+    assert_eq!(index(&limit), 19);
 }
 
 #[test]

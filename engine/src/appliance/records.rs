@@ -142,6 +142,11 @@ pub enum Record {
         device: DeviceId,
         is_out: bool,
     },
+    /// Most bytes per second that a group copies, or any number.
+    GroupCopyLimit {
+        group: GroupId,
+        limit: Option<u64>,
+    },
 }
 
 /// A volume with everything that it owns.
@@ -228,6 +233,8 @@ pub struct Truth {
     /// Devices that an administrator keeps out of service.
     pub taken_out: BTreeSet<DeviceId>,
     pub group_names: Names<GroupId>,
+    /// Most bytes per second that groups copy.
+    pub copy_limits: BTreeMap<GroupId, u64>,
     pub exports: Table<ExportRecord>,
     pub settings: ApplianceSettings,
     pub epoch: u64,
@@ -295,6 +302,7 @@ impl Truth {
         if let Some(group) = self.groups.remove(number) {
             self.forget_members(&group);
             self.group_names.set(group.id, None);
+            self.copy_limits.remove(&group.id);
         }
         // The number may be given again: nothing of the old group may be cleared in the new one.
         self.owned.remove_group(number);
@@ -339,7 +347,14 @@ impl Truth {
             group,
             name: Some(name.clone()),
         });
-        devices.chain(groups).chain(taken_out)
+        let limits = self
+            .copy_limits
+            .iter()
+            .map(|(&group, &limit)| Record::GroupCopyLimit {
+                group,
+                limit: Some(limit),
+            });
+        devices.chain(groups).chain(taken_out).chain(limits)
     }
 }
 
@@ -376,6 +391,11 @@ impl State for Truth {
             Record::RemoveExport(id) => drop(self.exports.remove(id)),
             Record::Settings(settings) => self.settings = settings,
             Record::Epoch(epoch) => self.epoch = epoch,
+            Record::GroupCopyLimit {
+                group,
+                limit: Some(limit),
+            } => drop(self.copy_limits.insert(group, limit)),
+            Record::GroupCopyLimit { group, limit: None } => drop(self.copy_limits.remove(&group)),
             Record::DeviceTakenOut { device, is_out: true } => drop(self.taken_out.insert(device)),
             Record::DeviceTakenOut {
                 device,

@@ -50,8 +50,10 @@ pub struct GroupStatus {
     pub serving: Vec<Serving>,
     pub regions_to_sync: usize,
     pub copy: CopyProgress,
-    /// Bytes per second, of this group alone.
+    /// Bytes per second, of what it copies at this time.
     pub copy_limit: Option<u64>,
+    /// Bytes per second, of all that it ever copies.
+    pub standing_copy_limit: Option<u64>,
     pub copy_paused: bool,
     pub marked_regions: usize,
     /// Free logical devices; none where it waits.
@@ -155,6 +157,7 @@ impl Appliance {
             regions_to_sync: 0,
             copy: CopyProgress::default(),
             copy_limit: None,
+            standing_copy_limit: truth.copy_limits.get(&record.id).copied(),
             copy_paused: false,
             marked_regions: 0,
             free_slices: allocator.map_or(0, Allocator::free_count),

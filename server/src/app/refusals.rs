@@ -143,6 +143,7 @@ fn of_device(error: &VerbError) -> (ProblemType, &'static str) {
             "there is nothing to return: it serves",
         ),
         VerbError::DeviceInUse { .. } => (ProblemType::DeviceInUse, "use a device that is in no RAID group"),
+        VerbError::NotAMember { .. } => (ProblemType::NotAMember, "name one of the group's members"),
         VerbError::DeviceTwice(_) => (ProblemType::MemberTwice, "name each device once"),
         VerbError::TooFewMembers { .. } => (ProblemType::TooFewMembers, "name more devices"),
         VerbError::TooManyMembers { .. } => (ProblemType::TooManyMembers, "name fewer devices"),

@@ -5,13 +5,15 @@ use ashlar_openapi::operations::{
     ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListLogicalDevices, ListRaidGroups,
     ReplaceMember,
 };
+use ashlar_openapi::raid_groups::RaidGroupChange;
 use uuid::Uuid;
 
 use super::{check_present, chosen, number, page, part, wire_presence};
 use crate::api::incoming::Incoming;
 use crate::api::{Asked, Routes};
 use crate::app::intent::Intent;
-use crate::app::{Answer, App, check_match, etag, no_such, raid_groups, reading};
+use crate::app::jobs::verbs::check_limit;
+use crate::app::{Answer, App, check_match, no_such, raid_groups, reading};
 use crate::catalog;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -61,14 +63,12 @@ async fn show(app: &App, id: Uuid) -> Result<Answer, Problem> {
 }
 
 async fn check(app: &App, id: Uuid, if_match: Option<&str>) -> Result<(), Problem> {
-    let row = reading(&app.catalog, async |connection| {
-        catalog::raid_groups::get(connection, id).await
+    let found = reading(&app.catalog, async |connection| {
+        raid_groups::find(app, connection, id).await
     })
     .await?;
-    check_present("RAID group", id, row.as_ref().map(|row| row.presence))?;
-    row.map_or(Ok(()), |row| {
-        check_match(if_match, &etag(row.version, row.updated_at))
-    })
+    check_present("RAID group", id, found.as_ref().map(|(row, ..)| row.presence))?;
+    found.map_or(Ok(()), |(.., tag)| check_match(if_match, &tag))
 }
 
 async fn create(asked: Asked, incoming: Incoming<CreateRaidGroup>) -> Result<Answer, Problem> {
@@ -86,20 +86,20 @@ async fn create(asked: Asked, incoming: Incoming<CreateRaidGroup>) -> Result<Ans
 
 async fn change(asked: Asked, incoming: Incoming<ChangeRaidGroup>) -> Result<Answer, Problem> {
     let id = incoming.id();
-    let Some(name) = incoming.body.name else {
+    let change = incoming.body;
+    if change == RaidGroupChange::default() {
         check(&asked.app, id, incoming.if_match.as_deref()).await?;
         return show(&asked.app, id).await;
-    };
-    let intent = Intent::RenameRaidGroup {
-        id,
-        name: name.map(|name| name.into_string()),
-    };
+    }
+    check_limit(change.rate_limit_bytes_per_s.flatten())?;
     let if_match = incoming.if_match;
     asked
         .app
-        .change(&asked.caller, intent, async |app| {
-            check(app, id, if_match.as_deref()).await
-        })
+        .change(
+            &asked.caller,
+            Intent::ChangeRaidGroup { id, change },
+            async |app| check(app, id, if_match.as_deref()).await,
+        )
         .await
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ashlar_openapi::devices::Identify;
 use ashlar_openapi::jobs::{JobChange, JobKind};
 use ashlar_openapi::operations::{CreateSupportBundle, IdentifyDevice};
-use ashlar_openapi::{Operation, Problem, ProblemType};
+use ashlar_openapi::{Bytes, Operation, Problem, ProblemType};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -115,6 +115,22 @@ impl Verb {
     }
 }
 
+/// Whether something may be limited so.
+///
+/// # Errors
+/// Where nothing would ever be done.
+pub fn check_limit(limit: Option<Bytes>) -> Result<(), Problem> {
+    if limit != Some(Bytes(0)) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemType::InvalidValue,
+        "a limit of 0 bytes per second would be no progress at all",
+        "give at least 1, or pause the job",
+    )
+    .at("/rate_limit_bytes_per_s"))
+}
+
 impl App {
     /// Does a verb to a job.
     ///
@@ -179,14 +195,7 @@ impl App {
             check_match(if_match, &tag(&row))?;
             return Ok(self.job_answer(&row));
         };
-        if limit.is_some_and(|limit| limit.0 == 0) {
-            return Err(Problem::new(
-                ProblemType::InvalidValue,
-                "a limit of 0 bytes per second would be no progress at all",
-                "give at least 1, or pause the job",
-            )
-            .at("/rate_limit_bytes_per_s"));
-        }
+        check_limit(limit)?;
         let limit = limit.map(|limit| limit.0);
         self.job_verb(caller, id, Verb::Limit, limit, if_match).await
     }
