@@ -34,7 +34,8 @@ fn named(variable: &str) -> Option<PathBuf> {
 /// the one of this name.
 fn built(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let messages = run(Command::new(cargo)
+    let mut build = Command::new(cargo);
+    build
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .args([
             "build",
@@ -43,8 +44,15 @@ fn built(name: &str) -> PathBuf {
             "--workspace",
             "--bins",
             "--examples",
-        ]))
-    .stdout;
+        ]);
+    // What is set for this package: build scripts that look at it would run again, and all that needs them with them.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_") || name == "OUT_DIR" {
+            build.env_remove(&variable);
+        }
+    }
+    let messages = run(&mut build).stdout;
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

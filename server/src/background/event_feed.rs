@@ -50,8 +50,10 @@ async fn tell(app: &App, last: &mut Option<i64>) -> Result<bool, CatalogError> {
         Ok::<_, CatalogError>((newest, rows))
     });
     let (newest, rows) = read.await?;
-    if last.is_some_and(|last| last > newest) {
-        app.feed.tell(Told::WentBack(u64::try_from(newest).unwrap_or(0)));
+    match *last {
+        None => app.feed.tell(Told::Begun),
+        Some(last) if last > newest => app.feed.tell(Told::WentBack(u64::try_from(newest).unwrap_or(0))),
+        Some(_) => {}
     }
     if last.is_none_or(|last| last > newest) {
         *last = Some(newest);

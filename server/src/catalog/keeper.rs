@@ -7,8 +7,9 @@
 //!                             ├───────────────┘        │
 //!                             └────────────────────────┘
 //! ```
-//! Invariant: the catalog is *ready* only while its row of identity is the one that this process wrote, and its events
-//! have not gone back: both tell a restored dump from what was there before.
+//! Invariant: the catalog is *ready* only while its row of identity is the one that this process wrote, in the table
+//! that it wrote it to, and its events have not gone back. A restored dump has made its tables anew, a restored copy of
+//! the cluster has fewer events.
 
 use std::time::Duration;
 
@@ -60,8 +61,17 @@ pub struct Keeper {
     pub(super) options: PgConnectOptions,
     /// Of this life.
     pub(super) incarnation: Uuid,
-    /// The highest number of an event that was seen.
-    pub(super) events: i64,
+    /// None: nothing was left yet.
+    pub(super) left: Option<Left>,
+}
+
+/// How a catalog was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Postgres' number of the table of identity: another one each time that it is made.
+    table: i64,
+    /// Of the last event.
+    events: i64,
 }
 
 impl Keeper {
@@ -116,6 +126,8 @@ impl Keeper {
                 },
             );
             timeout(ANSWER, written).await.map_err(no_answer)??;
+            let left = timeout(ANSWER, look(&mut conn)).await.map_err(no_answer)??;
+            self.left = left.map(|(_, left)| left);
             self.catalog.shared.state.send_replace(CatalogState::Ready);
             *was_ready = true;
             while self.is_as_left(&mut conn).await? {
@@ -142,9 +154,6 @@ impl Keeper {
             ),
             false => error.into(),
         })?;
-        if !continued {
-            self.events = 0;
-        }
         Ok(Found {
             identity: written.map(|written| written.identity),
             continued,
@@ -154,10 +163,11 @@ impl Keeper {
     async fn is_as_left(&mut self, conn: &mut PgConnection) -> Result<bool, CatalogError> {
         let looked = timeout(ANSWER, look(conn)).await;
         match looked.map_err(no_answer)? {
-            Ok(Some((incarnation, events))) => {
-                let same = incarnation == self.incarnation && events >= self.events;
+            Ok(Some((incarnation, now))) => {
+                let as_left = |left: Left| left.table == now.table && left.events <= now.events;
+                let same = incarnation == self.incarnation && self.left.is_none_or(as_left);
                 if same {
-                    self.events = events;
+                    self.left = Some(now);
                 }
                 Ok(same)
             }
@@ -187,12 +197,18 @@ async fn no_longer_answers(conn: &mut PgConnection) -> CatalogError {
 /// A session only ends with an error.
 enum Never {}
 
-/// The incarnation, and the number of the last event.
-async fn look(conn: &mut PgConnection) -> Result<Option<(Uuid, i64)>, sqlx::Error> {
-    let row = sqlx::query!("select incarnation, last from catalog_identity, event_counter")
-        .fetch_optional(conn)
-        .await?;
-    Ok(row.map(|row| (row.incarnation, row.last)))
+/// The incarnation that wrote it last, and how it is.
+async fn look(conn: &mut PgConnection) -> Result<Option<(Uuid, Left)>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select incarnation, identity.tableoid::int8 as "table!", last as events
+           from catalog_identity as identity, event_counter"#
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| {
+        let (table, events) = (row.table, row.events);
+        (row.incarnation, Left { table, events })
+    }))
 }
 
 /// # Errors

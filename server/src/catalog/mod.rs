@@ -103,7 +103,7 @@ impl Catalog {
             source,
             options,
             incarnation: Uuid::new_v4(),
-            events: 0,
+            left: None,
         };
         Ok((catalog, keeper))
     }

@@ -136,6 +136,16 @@ async fn a_listener_that_is_too_slow_reads_what_it_lacks_from_the_catalog() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_happened_before_the_events_are_told_to_anybody_is_not_passed_over() {
+    let mut life = Life::idle().await;
+    let mut early = Listener::of(&life, all(), None);
+    within(early.stream.next()).await;
+    life.append("volume.created", 1).await;
+    life.start();
+    assert_eq!(early.numbers(1).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_pruned_is_said_to_be_lost_and_so_are_numbers_that_an_older_catalog_does_not_have() {
     let life = Life::busy().await;
     life.append("volume.created", 10).await;

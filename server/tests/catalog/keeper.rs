@@ -226,7 +226,16 @@ async fn the_epoch_of_an_older_dump_is_told() {
         .run("update catalog_identity set epoch = 1, incarnation = gen_random_uuid()")
         .await;
     assert_eq!(second.reconciled().await, found(1, false));
-    // A dump of this very life, restored: only the events tell.
+    // A dump of this very moment, restored: the tables are not the same ones.
+    let restored = "begin; \
+         alter table catalog_identity rename to was; \
+         create table catalog_identity (like was including all); \
+         insert into catalog_identity select * from was; \
+         drop table was; \
+         commit";
+    database.run(restored).await;
+    assert_eq!(second.reconciled().await, found(2, false));
+    // A copy of this life's cluster, put back: only the events tell.
     second.append().await;
     second.append().await;
     second.catalog.suspect();

@@ -54,6 +54,8 @@ pub fn sse(id: u64, event: &Event) -> String {
 /// What listeners are told.
 #[derive(Debug, Clone)]
 pub enum Told {
+    /// Events are told from now on: those before are in the catalog.
+    Begun,
     Event(Arc<Frame>),
     /// The catalog was replaced by an older one, whose last event is this: numbers are given again.
     WentBack(u64),

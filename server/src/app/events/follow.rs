@@ -111,9 +111,10 @@ impl Listener {
         match told {
             Ok(Told::Event(frame)) if frame.number <= last => {}
             Ok(Told::Event(frame)) if frame.number == last + 1 => self.take(&frame),
-            Ok(Told::Event(_)) | Err(RecvError::Lagged(_)) => self.live = false,
+            Ok(Told::Begun | Told::Event(_)) | Err(RecvError::Lagged(_) | RecvError::Closed) => {
+                self.live = false
+            }
             Ok(Told::WentBack(newest)) => self.go_back(newest),
-            Err(RecvError::Closed) => self.live = false,
         }
         false
     }
