@@ -12,7 +12,9 @@ use crate::exports::{Export, ExportChange, ExportFilter, NewExport};
 use crate::jobs::{Job, JobChange, JobFilter};
 use crate::logical_devices::{LogicalDeviceFilter, LogicalDeviceRun};
 use crate::operation::{Nothing, operations};
-use crate::raid_groups::{NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidGroupMade, Replace};
+use crate::raid_groups::{
+    Formatting, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidGroupMade, Replace,
+};
 use crate::values::{Page, Range};
 use crate::volumes::{
     Expand, MapFilter, MapRun, MorePlacements, NewVolume, RangesOfFilter, Volume, VolumeChange, VolumeFilter,
@@ -91,6 +93,11 @@ operations! {
     /// Asked for again while it is copied to, it answers the same job.
     ReplaceMember = Post "/raid-groups/{id}/replace" "replaceMember" "raid-groups" Operators RaidGroupsOperate 202
         (Nothing, Replace) -> Job [Idempotent, Waits];
+    /// Make the free logical devices of a RAID group blank on its devices.
+    /// They read as zeros before and after; what earlier owners left is overwritten, or its space given back. What is
+    /// mapped is not touched. While that is being done, the same job is answered.
+    FormatRaidGroup = Post "/raid-groups/{id}/format" "formatRaidGroup" "raid-groups" Operators RaidGroupsOperate 202
+        (Nothing, Nothing) -> Formatting [Idempotent, Waits, DryRun];
 
     /// List the logical devices, as runs.
     ListLogicalDevices = Get "/logical-devices" "listLogicalDevices" "logical-devices" Everybody RaidGroupsRead 200

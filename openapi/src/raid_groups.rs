@@ -5,6 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::devices::{MemberState, Presence};
+use crate::jobs::Job;
 use crate::operation::content;
 use crate::values::{Bytes, Name, Natural, Page, Range, Timestamp, some};
 
@@ -147,6 +148,16 @@ pub struct Replace {
     pub new: Uuid,
 }
 
+/// What formatting a RAID group comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Formatting {
+    /// `null` for a dry run.
+    pub job: Option<Job>,
+    /// Free logical devices, which are made blank.
+    pub logical_devices: Natural,
+    pub bytes: Bytes,
+}
+
 /// Which RAID groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -168,5 +179,6 @@ content!(
     NewRaidGroup,
     RaidGroupMade,
     RaidGroupChange,
-    Replace
+    Replace,
+    Formatting
 );

@@ -117,6 +117,11 @@ fn a_member_is_replaced_once() {
 }
 
 #[test]
+fn a_raid_group_is_formatted_once() {
+    Case::new("POST", group(0, "/format"), whole).survives_every_crash();
+}
+
+#[test]
 fn a_raid_group_is_deleted_once() {
     Case::new("DELETE", group(1, ""), whole).survives_every_crash();
 }

@@ -3,7 +3,8 @@
 use ashlar_openapi::client::{Call, Common};
 use ashlar_openapi::devices::Presence;
 use ashlar_openapi::operations::{
-    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListRaidGroups, ReplaceMember,
+    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, FormatRaidGroup, GetRaidGroup, ListRaidGroups,
+    ReplaceMember,
 };
 use ashlar_openapi::raid_groups::{
     NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
@@ -19,7 +20,7 @@ use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, number};
 use crate::format;
 use crate::list::{Length, Names, Row, list};
-use crate::progress::{Waiting, made};
+use crate::progress::{Waiting, begun, made};
 use crate::values::{Limit, limit, size, word};
 
 const LEVELS: &[&str] = &["0", "1"];
@@ -76,6 +77,15 @@ pub(crate) enum Verb {
     },
     /// Delete a RAID group; its devices are free afterwards
     Delete(Gone),
+    /// Make the free logical devices blank on the devices
+    Format {
+        #[command(flatten)]
+        one: One,
+        #[command(flatten)]
+        dry_run: DryRun,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Put a free device in the place of a member
     Replace {
         #[command(flatten)]
@@ -125,6 +135,23 @@ impl Verb {
                 let id = one(&gone.object).await?;
                 gone.confirm("Delete the RAID group")?;
                 end::<DeleteRaidGroup>(cx, id, "deleted").await
+            }
+            Self::Format {
+                one: named,
+                dry_run,
+                waiting,
+            } => {
+                let id = one(&named.object).await?;
+                let common = Common {
+                    dry_run: dry_run.dry_run,
+                    ..Common::default()
+                };
+                let call = Call::<FormatRaidGroup>::at(&[id]).common(common);
+                let answer = cx.client.call(call).await?;
+                match &answer.body.job {
+                    Some(job) => begun(cx, job.id, &answer.text, &waiting).await,
+                    None => cx.out.object(&answer.text, &id.to_string()),
+                }
             }
             Self::Replace {
                 one: named,

@@ -37,6 +37,7 @@ const LINES: &[&str] = &[
     "raid-group show ID",
     "raid-group set ID --no-name --rate-limit 100MiB",
     "raid-group delete ID",
+    "raid-group format ID --no-wait",
     "raid-group replace ID --old ID --new ID --no-wait",
     "logical-device list --raid-group ID --state free",
     "volume create vol0 --capacity 10GiB --raid-group ID --place 0+1GiB=ID",

@@ -11,6 +11,7 @@
 mod devices;
 mod error;
 mod exports;
+mod format;
 mod group_settings;
 mod groups;
 mod journal;

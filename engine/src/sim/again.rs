@@ -30,6 +30,8 @@ impl<W: World> Scene<W> {
                     }
                     true
                 }
+                // What is blank already may be made so again; there is nothing that must be finished.
+                Verb::Format(_) => true,
                 Verb::ReturnDisk(disk) => self.return_again(operation, disk).await,
                 Verb::ReplaceMember { group, disk, with } => {
                     self.replace_again(operation, group, disk, with).await

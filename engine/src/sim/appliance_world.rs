@@ -139,6 +139,14 @@ async fn make(appliance: &Appliance, shape: &Shape, ids: &IdSource) -> Result<()
     Ok(())
 }
 
+async fn format(appliance: &Appliance, group: GroupId) -> Result<(), VerbError> {
+    let mut at = 0;
+    while let Some(range) = appliance.format_free(group, at, 1 << 20).await? {
+        at = range.end();
+    }
+    Ok(())
+}
+
 /// The group of a volume: in this world it lies in one.
 fn home(volume: &Volume) -> GroupNumber {
     let shape = volume.shape();
@@ -290,6 +298,7 @@ impl World for ApplianceWorld {
                 let made = appliance.expand_volume(operation, volume, capacity, rest).await;
                 made.map(|_| ())
             }
+            Verb::Format(group) => format(&appliance, Self::group(&appliance, group).await?).await,
             Verb::TakeOutDisk(disk) => appliance.fail_device(operation, self.device(disk)?).await,
             Verb::ReturnDisk(disk) => {
                 if !disk.drain().await {

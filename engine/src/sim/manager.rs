@@ -170,7 +170,8 @@ impl<W: World> Scene<W> {
                     let index = dice.index(own.len());
                     self.delete(own.swap_remove(index)).await;
                 }
-                4..8 => self.expand(&mut dice).await,
+                4..7 => self.expand(&mut dice).await,
+                7 => self.format(&mut dice).await,
                 _ => self.change_member(&mut dice).await,
             }
         }
@@ -216,6 +217,12 @@ impl<W: World> Scene<W> {
             Ok(_) => self.ledger.borrow_mut().end_delete(id),
             Err(error) => panic!("{id} is not deleted: {error}"),
         }
+    }
+
+    /// Refused where the group fails meanwhile.
+    async fn format(&self, dice: &mut Dice) {
+        let group = dice.index(self.shape.groups.len());
+        let _ = self.manage(Verb::Format(group)).await;
     }
 
     async fn expand(&self, dice: &mut Dice) {

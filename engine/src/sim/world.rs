@@ -59,6 +59,8 @@ pub enum Verb {
         volume: VolumeId,
         capacity: u64,
     },
+    /// Makes the free space of a group blank.
+    Format(usize),
     /// Takes a disk out of service until it is returned, over starts too.
     TakeOutDisk(usize),
     /// Takes a disk that failed, was missing or was taken out into service again, and brings it in sync.

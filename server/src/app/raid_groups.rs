@@ -1,14 +1,17 @@
 //! RAID groups: making, naming, deleting, replacing members, and their logical devices as runs.
 
-use ashlar_engine::appliance::{GroupChange, GroupStatus, NewGroupRequest, Waste as EngineWaste};
+use std::time::Duration;
+
+use ashlar_engine::appliance::{GroupChange, GroupStatus, NewGroupRequest, VerbError, Waste as EngineWaste};
 use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::raid::membership::Serving;
 use ashlar_engine::raid::{GroupState, Level, MemberStatus};
 use ashlar_engine::types::{DeviceId, GroupId, OperationId};
 use ashlar_openapi::jobs::JobKind;
+use ashlar_openapi::operations::FormatRaidGroup;
 use ashlar_openapi::raid_groups::{
-    Member, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupMade, RaidGroupState, RaidLevel, Waiting,
-    Waste,
+    Formatting, Member, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupMade, RaidGroupState, RaidLevel,
+    Waiting, Waste,
 };
 use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Range, Timestamp};
 use serde_json::json;
@@ -22,7 +25,7 @@ use super::operations::Done;
 use super::refusals::{of_engine, of_verb};
 use super::show::Show;
 use super::touched::Touched;
-use super::{App, facts, no_such};
+use super::{Answer, App, Caller, facts, no_such};
 use crate::catalog::{self, CatalogError};
 use crate::engine::EngineError;
 
@@ -330,6 +333,43 @@ pub async fn delete(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Proble
         event: Some(event("raid_group.deleted", id, json!({}))),
         audited: audited(id, Some(json!({"id": id})), None),
     })
+}
+
+impl App {
+    /// Has the free logical devices of a group made blank, or only says which these are.
+    ///
+    /// # Errors
+    /// Where the group does not serve.
+    pub async fn format_group(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        dry_run: bool,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Problem> {
+        let status = self.group_status(id).await?;
+        if status.state.is_none() {
+            return Err(of_verb(&VerbError::GroupWaits(status.record.number)));
+        }
+        let slice = status.record.slice;
+        let formatting = |job| Formatting {
+            job,
+            logical_devices: Natural(status.free_slices),
+            bytes: Bytes(u64::from(status.free_slices) * slice),
+        };
+        if dry_run {
+            return Ok(Answer::of::<FormatRaidGroup>(&formatting(None)).status(200));
+        }
+        let new = NewJob {
+            kind: JobKind::Format,
+            subject_kind: "raid_group",
+            subject: id,
+            params: json!({}),
+            bytes_total: Some(status.record.slices() * slice),
+        };
+        self.begin_job::<FormatRaidGroup>(caller, new, wait, |job| formatting(Some(job)))
+            .await
+    }
 }
 
 /// What a replacement has come to, where it is asked for again.

@@ -2,8 +2,8 @@
 
 use ashlar_openapi::Problem;
 use ashlar_openapi::operations::{
-    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListLogicalDevices, ListRaidGroups,
-    ReplaceMember,
+    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, FormatRaidGroup, GetRaidGroup, ListLogicalDevices,
+    ListRaidGroups, ReplaceMember,
 };
 use ashlar_openapi::raid_groups::RaidGroupChange;
 use uuid::Uuid;
@@ -24,6 +24,7 @@ pub fn routes(routes: Routes) -> Routes {
         .on::<ChangeRaidGroup, _>(change)
         .on::<DeleteRaidGroup, _>(delete)
         .on::<ReplaceMember, _>(replace)
+        .on::<FormatRaidGroup, _>(format)
         .on::<ListLogicalDevices, _>(list_logical_devices)
 }
 
@@ -125,7 +126,19 @@ async fn replace(asked: Asked, incoming: Incoming<ReplaceMember>) -> Result<Answ
         .app
         .change(&asked.caller, intent, async |app| check(app, id, None).await)
         .await?;
-    asked.app.wait_for_job(answer, incoming.wait).await
+    asked
+        .app
+        .wait_for_job::<ReplaceMember>(answer, incoming.wait, |job| job)
+        .await
+}
+
+async fn format(asked: Asked, incoming: Incoming<FormatRaidGroup>) -> Result<Answer, Problem> {
+    let id = incoming.id();
+    check(&asked.app, id, None).await?;
+    asked
+        .app
+        .format_group(&asked.caller, id, incoming.dry_run, incoming.wait)
+        .await
 }
 
 async fn list_logical_devices(

@@ -55,7 +55,7 @@ impl Verb {
     pub fn is_known_by(self, kind: JobKind) -> bool {
         match kind {
             JobKind::Rebuild => self != Self::Cancel,
-            JobKind::Identify => true,
+            JobKind::Identify | JobKind::Format => true,
             JobKind::SupportBundle => self == Self::Cancel,
         }
     }
@@ -235,7 +235,8 @@ impl App {
             params: json!({"seconds": seconds}),
             bytes_total: None,
         };
-        self.begin_job::<IdentifyDevice>(caller, new, wait).await
+        self.begin_job::<IdentifyDevice>(caller, new, wait, |job| job)
+            .await
     }
 
     /// Has a support bundle made; while one is being made, that one.
@@ -254,14 +255,20 @@ impl App {
             params: json!({}),
             bytes_total: None,
         };
-        self.begin_job::<CreateSupportBundle>(caller, new, wait).await
+        self.begin_job::<CreateSupportBundle>(caller, new, wait, |job| job)
+            .await
     }
 
-    async fn begin_job<O: Operation<Answer = ashlar_openapi::jobs::Job>>(
+    /// Makes a job, or finds the one that does the same, and waits for it. `body` tells of it as the operation does.
+    ///
+    /// # Errors
+    /// Where the catalog is away.
+    pub(in crate::app) async fn begin_job<O: Operation>(
         &self,
         caller: &Caller,
         new: NewJob,
         wait: Option<Duration>,
+        body: impl Fn(ashlar_openapi::jobs::Job) -> O::Answer,
     ) -> Result<Answer, Problem> {
         let answer = match Change::begin(&self.catalog, caller).await? {
             Begun::Answered(answer) => answer,
@@ -274,14 +281,14 @@ impl App {
                     before: None,
                     after: Some(told(&row)),
                 });
-                let answer = Answer::of::<O>(&self.job_view(&row)).tagged(tag(&row));
+                let answer = Answer::of::<O>(&body(self.job_view(&row))).tagged(tag(&row));
                 let answer = answer.located(format_args!("/jobs/{}", row.id));
                 let answer = change.commit(answer).await?;
                 self.jobs.changed();
                 answer
             }
         };
-        self.wait_for_job(answer, wait).await
+        self.wait_for_job::<O>(answer, wait, body).await
     }
 }
 
