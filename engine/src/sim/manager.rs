@@ -257,11 +257,7 @@ impl<W: World> Scene<W> {
         let may_go = lost || atlas::may_hurt(*level, health, &self.disks, disk);
         let spare = self.blank.borrow().first().copied();
         match spare {
-            _ if may_go && dice.chance(40) => {
-                if self.without(disk, self.manage(Verb::TakeOutDisk(disk))).await {
-                    self.taken_out.borrow_mut().insert(disk);
-                }
-            }
+            _ if may_go && dice.chance(40) => self.take_out(disk).await,
             Some(with) if may_go => {
                 self.blank.borrow_mut().remove(0);
                 let replace = Verb::ReplaceMember { group, disk, with };
@@ -269,6 +265,12 @@ impl<W: World> Scene<W> {
             }
             _ if lost => self.give_back(disk).await,
             _ => {}
+        }
+    }
+
+    async fn take_out(&self, disk: usize) {
+        if self.without(disk, self.manage(Verb::TakeOutDisk(disk))).await {
+            self.taken_out.borrow_mut().insert(disk);
         }
     }
 
