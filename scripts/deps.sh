@@ -8,6 +8,7 @@ set -eu
 needed='
 serve postgres            postgresql
 test  cc                  build-essential
+test  curl                curl
 test  fio                 fio
 test  nbdinfo             libnbd-bin
 test  nbdcopy             libnbd-bin

@@ -65,10 +65,11 @@ impl Serve {
     /// Serves until it is told to stop. What happens goes to standard error, and that it serves to standard output.
     pub(crate) fn run(self, data: Option<PathBuf>) -> Result<(), Failure> {
         let ring = LogRing::default();
+        let wanted = std::env::var("ASHLAR_LOG");
         let filter = EnvFilter::builder()
             .with_default_directive(LevelFilter::INFO.into())
-            .with_env_var("ASHLAR_LOG")
-            .from_env_lossy();
+            // Each start has Postgres say that what is there already is there.
+            .parse_lossy(wanted.as_deref().unwrap_or("sqlx::postgres::notice=warn"));
         let said = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
             .with_ansi(io::stderr().is_terminal());

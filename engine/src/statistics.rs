@@ -61,6 +61,20 @@ impl Activity {
     }
 }
 
+impl std::ops::AddAssign for Activity {
+    fn add_assign(&mut self, other: Self) {
+        for (sum, more) in self.0.iter_mut().zip(&other.0) {
+            sum.requests += more.requests;
+            sum.errors += more.errors;
+            sum.bytes += more.bytes;
+            sum.micros += more.micros;
+            for (sum, more) in sum.latencies.iter_mut().zip(more.latencies) {
+                *sum += more;
+            }
+        }
+    }
+}
+
 /// The counters of one thing. Take no room until something is counted.
 #[derive(Debug, Default)]
 pub struct Counters(OnceLock<Box<[OnceLock<Box<Shard>>; SHARDS]>>);
@@ -171,16 +185,6 @@ impl Counters {
         Request {
             counters: self,
             meter: self.meter(kind, bytes),
-            succeeded: false,
-        }
-    }
-
-    /// The same, and its time is of no interest.
-    pub fn begin_untimed(&self, kind: Kind, bytes: u64) -> Request<'_> {
-        self.count(kind, bytes);
-        Request {
-            counters: self,
-            meter: Meter(kind as u64),
             succeeded: false,
         }
     }

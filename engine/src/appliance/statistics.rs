@@ -12,7 +12,7 @@ use crate::types::{DeviceId, ExportId, VolumeId};
 pub struct Statistics {
     pub volumes: Vec<(VolumeId, Activity)>,
     pub devices: Vec<(DeviceId, Activity)>,
-    /// Their requests are not timed: a volume's are.
+    /// Timed from the whole request's arrival to its reply's being ready.
     pub exports: Vec<(ExportId, Activity)>,
 }
 

@@ -13,15 +13,12 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::CatalogError;
-use super::error::has_code;
 use crate::postgres::{PORT, ROLE};
 
 /// In the private cluster.
 const DATABASE: &str = "ashlar";
 /// Every cluster has it.
 const MAINTENANCE_DATABASE: &str = "postgres";
-const NO_SUCH_DATABASE: &str = "3D000";
-const DATABASE_EXISTS: &str = "42P04";
 /// Of the session's lock: "ashlar" in bytes.
 const LOCK: i64 = 0x6173_686c_6172;
 const MAX_CONNECTIONS: u32 = 8;
@@ -100,14 +97,10 @@ pub(super) async fn session(
     source: &Source,
     options: &PgConnectOptions,
 ) -> Result<PgConnection, CatalogError> {
-    let connected = match connect(options).await {
-        Err(error) if matches!(source, Source::Private(_)) && has_code(&error, NO_SUCH_DATABASE) => {
-            create_database(options).await?;
-            connect(options).await
-        }
-        connected => connected,
-    };
-    let mut connection = connected?;
+    if matches!(source, Source::Private(_)) {
+        ensure_database(options).await?;
+    }
+    let mut connection = connect(options).await?;
     let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "locked!""#, LOCK)
         .fetch_one(&mut connection)
         .await?;
@@ -127,15 +120,19 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error
     })
 }
 
-async fn create_database(options: &PgConnectOptions) -> Result<(), CatalogError> {
+/// Looks before anybody asks for it: Postgres logs as an error that it is not there.
+async fn ensure_database(options: &PgConnectOptions) -> Result<(), CatalogError> {
     let mut connection = connect(&options.clone().database(MAINTENANCE_DATABASE)).await?;
-    let created = sqlx::query!("create database ashlar")
-        .execute(&mut connection)
-        .await;
-    match created {
-        Err(error) if !has_code(&error, DATABASE_EXISTS) => Err(error.into()),
-        _ => Ok(()),
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from pg_database where datname = $1) as "found!""#,
+        DATABASE
+    );
+    if !found.fetch_one(&mut connection).await? {
+        sqlx::query!("create database ashlar")
+            .execute(&mut connection)
+            .await?;
     }
+    Ok(())
 }
 
 /// What a URL says, and for what it does not say, values of our own in place of the environment's.

@@ -92,7 +92,10 @@ impl Keeper {
                 since = OffsetDateTime::now_utc();
             }
             let why = error.to_string();
-            tracing::warn!(why, "the catalog is away");
+            match *self.catalog.shared.state.borrow() {
+                CatalogState::Starting => tracing::info!(why, "the catalog is not there yet"),
+                _ => tracing::warn!(why, "the catalog is away"),
+            }
             let away = CatalogState::Away { why, since };
             self.catalog.shared.state.send_replace(away);
             sleep(pause).await;

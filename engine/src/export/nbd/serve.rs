@@ -72,7 +72,7 @@ pub(super) async fn serve<T: Target>(session: Rc<Session<T>>, request: Request) 
         command,
     } = request;
     let target = &*session.target;
-    let counted = counted_as(&command).map(|(kind, bytes)| session.counters.begin_untimed(kind, bytes));
+    let counted = counted_as(&command).map(|(kind, bytes)| session.counters.begin(kind, bytes));
     let answer = match command {
         Command::Read { range, dont_fragment } => data(target.read(range).await, range, dont_fragment),
         Command::Write { .. } | Command::Zero { .. } if session.read_only => failed(&IoError::ReadOnly, true),

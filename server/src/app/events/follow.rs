@@ -112,7 +112,7 @@ impl Listener {
             Ok(Told::Event(frame)) if frame.number <= last => {}
             Ok(Told::Event(frame)) if frame.number == last + 1 => self.take(&frame),
             Ok(Told::Begun | Told::Event(_)) | Err(RecvError::Lagged(_) | RecvError::Closed) => {
-                self.live = false
+                self.live = false;
             }
             Ok(Told::WentBack(newest)) => self.go_back(newest),
         }
