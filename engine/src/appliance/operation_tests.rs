@@ -5,7 +5,7 @@ use super::records::{Record, Truth};
 use super::tests::{Bench, GROUP, MIB, VOLUME, device_id, group, run, volume};
 use super::*;
 use crate::map::{Layout, Placement};
-use crate::metadata::State as _;
+use crate::metadata::{State as _, StoreError};
 use crate::raid::Level;
 use crate::types::{ByteRange, DeviceNumber, OperationId, VolumeId};
 
@@ -307,6 +307,29 @@ fn settings_are_kept_and_a_volume_below_the_smallest_is_refused() {
             smallest_volume: 2 * MIB,
         };
         assert_eq!(bench.open(&[0, 1]).await.settings().await, expected);
+    });
+}
+
+#[test]
+fn an_answer_that_too_few_devices_may_know_is_given_by_nobody() {
+    run(async {
+        let bench = Bench::new(2);
+        let appliance = bench.create(Level::Raid1, 2).await;
+        let operation = bench.op();
+        appliance
+            .rename_volume(operation, VOLUME, "renamed")
+            .await
+            .unwrap();
+        drop(appliance);
+        let waiting = bench.open(&[1]).await;
+        let refused = waiting.rename_volume(operation, VOLUME, "renamed").await;
+        assert!(matches!(refused, Err(VerbError::Store(StoreError::NotTaken))));
+        drop(waiting);
+        let appliance = bench.open(&[0, 1]).await;
+        appliance
+            .rename_volume(operation, VOLUME, "renamed")
+            .await
+            .unwrap();
     });
 }
 

@@ -64,9 +64,11 @@ impl<W: World> Scene<W> {
 
     async fn delete_again(&self, operation: OperationId, id: VolumeId) -> bool {
         self.ledger.borrow_mut().begin_delete(id);
-        let deleted = self.ask(operation, Verb::DeleteVolume(id)).await;
-        deleted.unwrap_or_else(|error| panic!("{id} is not deleted: {error}"));
-        self.ledger.borrow_mut().end_delete(id);
+        match self.ask(operation, Verb::DeleteVolume(id)).await {
+            Ok(_) => self.ledger.borrow_mut().end_delete(id),
+            Err(WorldError::Waiting(_)) => return false,
+            Err(error) => panic!("{id} is not deleted: {error}"),
+        }
         true
     }
 

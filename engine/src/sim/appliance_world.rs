@@ -19,6 +19,7 @@ use crate::appliance::{
 use crate::device::Device;
 use crate::logical_device::SliceLength;
 use crate::map::{Layout, PlacementError};
+use crate::metadata::StoreError;
 use crate::planted::Planted;
 use crate::raid::membership::Serving;
 use crate::raid::{self, Group, GroupState, MemberStatus};
@@ -78,7 +79,9 @@ fn number(index: usize) -> u32 {
 fn refused(error: VerbError) -> WorldError {
     match error {
         VerbError::Placement(PlacementError::Slices(_)) => WorldError::NoSpace,
-        VerbError::GroupWaits(_) => WorldError::Waiting(error.to_string()),
+        VerbError::GroupWaits(_) | VerbError::Store(StoreError::NotTaken) => {
+            WorldError::Waiting(error.to_string())
+        }
         other => WorldError::Failed(other.to_string()),
     }
 }
