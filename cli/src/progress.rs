@@ -38,12 +38,16 @@ pub(crate) async fn made<O>(cx: &Context, made: Answer<O>, waiting: &Waiting) ->
 where
     O: Operation<Answer = Job>,
 {
-    let id = made.body.id;
+    begun(cx, made.body.id, &made.text, waiting).await
+}
+
+/// The same, of an answer that tells of a job among other things.
+pub(crate) async fn begun(cx: &Context, id: Uuid, text: &str, waiting: &Waiting) -> Result<(), Failure> {
     if !waiting.no_wait {
         let ended = wait(cx, id).await?;
         return ended_well(cx, ended);
     }
-    cx.out.object(&made.text, &id.to_string())?;
+    cx.out.object(text, &id.to_string())?;
     if cx.out == Output::People {
         note(&format!("`ashlar job wait {id}` follows it"));
     }

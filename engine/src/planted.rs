@@ -17,16 +17,19 @@ pub enum Planted {
     ReuseFreedUncleared,
     /// Do again what an operation did already (R10).
     RepeatVerbs,
+    /// Take a device that an administrator took out into service again at a start.
+    ForgetTakenOut,
 }
 
 impl Planted {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AckBeforeFlush,
         Self::ClearIntentAtAck,
         Self::NewestPresentWins,
         Self::SkipResync,
         Self::ReuseFreedUncleared,
         Self::RepeatVerbs,
+        Self::ForgetTakenOut,
     ];
 
     /// The bug of this name, spelled as the variant.

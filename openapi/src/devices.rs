@@ -80,7 +80,7 @@ pub enum DeviceState {
     InService,
     /// It was not there when the appliance started, or could not be opened.
     Absent,
-    /// It was taken out of service; `failure` says why.
+    /// It is out of service; `failure` says why.
     Failed,
 }
 
@@ -140,6 +140,8 @@ pub struct Device {
     pub block_bytes: Option<Natural>,
     pub state: DeviceState,
     pub failure: Option<String>,
+    /// An administrator took it out of service: until it is returned it stays out, over restarts too.
+    pub taken_out: bool,
     /// The RAID group that it is a member of.
     pub membership: Option<Membership>,
     /// It holds a copy of the appliance's metadata.

@@ -183,14 +183,16 @@ fn operation(described: &Description) -> OperationBuilder {
         operation = operation.request_body(Some(body));
     }
     operation = operation.response(described.status.to_string(), answer(described));
-    if described.has(Trait::DryRun) && described.status != 200 {
+    let waits = described.status == 202;
+    if described.has(Trait::DryRun) && described.status != 200 && !waits {
         operation = operation.response("200", plain(described, "What would happen"));
     }
-    if described.status == 202 {
-        operation = operation.response(
-            "200",
-            plain(described, "The job, done within the time waited for"),
-        );
+    if waits {
+        let done = match described.has(Trait::DryRun) {
+            true => "What would happen, or the job, done within the time waited for",
+            false => "The job, done within the time waited for",
+        };
+        operation = operation.response("200", plain(described, done));
     }
     operation
         .response("4XX", Ref::from_response_name("Problem"))

@@ -20,6 +20,9 @@ pub enum JobKind {
     /// Copies to a member of a RAID group what it lacks.
     #[serde(rename = "raid_group.rebuild")]
     Rebuild,
+    /// Makes the free logical devices of a RAID group blank on its devices.
+    #[serde(rename = "raid_group.format")]
+    Format,
     /// Keeps a device busy so that its light shows where it is.
     #[serde(rename = "device.identify")]
     Identify,
@@ -29,11 +32,12 @@ pub enum JobKind {
 }
 
 impl JobKind {
-    pub const ALL: [Self; 3] = [Self::Rebuild, Self::Identify, Self::SupportBundle];
+    pub const ALL: [Self; 4] = [Self::Rebuild, Self::Format, Self::Identify, Self::SupportBundle];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rebuild => "raid_group.rebuild",
+            Self::Format => "raid_group.format",
             Self::Identify => "device.identify",
             Self::SupportBundle => "support_bundle",
         }

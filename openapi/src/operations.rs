@@ -12,7 +12,9 @@ use crate::exports::{Export, ExportChange, ExportFilter, NewExport};
 use crate::jobs::{Job, JobChange, JobFilter};
 use crate::logical_devices::{LogicalDeviceFilter, LogicalDeviceRun};
 use crate::operation::{Nothing, operations};
-use crate::raid_groups::{NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidGroupMade, Replace};
+use crate::raid_groups::{
+    Formatting, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidGroupMade, Replace,
+};
 use crate::values::{Page, Range};
 use crate::volumes::{
     Expand, MapFilter, MapRun, MorePlacements, NewVolume, RangesOfFilter, Volume, VolumeChange, VolumeFilter,
@@ -62,9 +64,10 @@ operations! {
     RemoveDevice = Delete "/devices/{id}" "removeDevice" "devices" Operators DevicesOperate 204
         (Nothing, Nothing) -> Nothing [Idempotent];
     /// Take a device out of service.
+    /// Its RAID group goes on without it. It stays out, over restarts too, until it is returned; it need not be there.
     FailDevice = Post "/devices/{id}/fail" "failDevice" "devices" Operators DevicesOperate 200
         (Nothing, Nothing) -> Device [Idempotent, Tagged];
-    /// Take an absent or failed device into service again.
+    /// Take a device into service again that was absent, failed or was taken out.
     /// Its RAID group begins to copy to it what it missed.
     ReturnDevice = Post "/devices/{id}/return" "returnDevice" "devices" Operators DevicesOperate 200
         (Nothing, Nothing) -> Device [Idempotent, Tagged];
@@ -81,7 +84,7 @@ operations! {
     /// Look at a RAID group.
     GetRaidGroup = Get "/raid-groups/{id}" "getRaidGroup" "raid-groups" Everybody RaidGroupsRead 200
         (Nothing, Nothing) -> RaidGroup [Tagged];
-    /// Name a RAID group.
+    /// Name a RAID group, or bound how fast it copies.
     ChangeRaidGroup = Patch "/raid-groups/{id}" "changeRaidGroup" "raid-groups" Operators RaidGroupsOperate 200
         (Nothing, RaidGroupChange) -> RaidGroup [IfMatch, Tagged, Idempotent];
     /// Delete a RAID group.
@@ -89,8 +92,14 @@ operations! {
     DeleteRaidGroup = Delete "/raid-groups/{id}" "deleteRaidGroup" "raid-groups" Operators RaidGroupsOperate 204
         (Nothing, Nothing) -> Nothing [Idempotent];
     /// Put a free device in the place of a member.
+    /// Asked for again while it is copied to, it answers the same job.
     ReplaceMember = Post "/raid-groups/{id}/replace" "replaceMember" "raid-groups" Operators RaidGroupsOperate 202
         (Nothing, Replace) -> Job [Idempotent, Waits];
+    /// Make the free logical devices of a RAID group blank on its devices.
+    /// They read as zeros before and after; what earlier owners left is overwritten, or its space given back. What is
+    /// mapped is not touched. While that is being done, the same job is answered.
+    FormatRaidGroup = Post "/raid-groups/{id}/format" "formatRaidGroup" "raid-groups" Operators RaidGroupsOperate 202
+        (Nothing, Nothing) -> Formatting [Idempotent, Waits, DryRun];
 
     /// List the logical devices, as runs.
     ListLogicalDevices = Get "/logical-devices" "listLogicalDevices" "logical-devices" Everybody RaidGroupsRead 200

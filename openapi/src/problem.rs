@@ -99,6 +99,7 @@ problems! {
     LastDevice = 409 "urn:ashlar:problem:last-device": "It is the only device, which holds the appliance's metadata",
     WouldLoseData = 409 "urn:ashlar:problem:would-lose-data": "Data would be lost with it",
     // RAID groups.
+    NotAMember = 409 "urn:ashlar:problem:not-a-member": "The device is no member of the RAID group",
     TooFewMembers = 422 "urn:ashlar:problem:too-few-members": "The level needs more members",
     TooManyMembers = 422 "urn:ashlar:problem:too-many-members": "A RAID group has fewer members",
     MemberTwice = 422 "urn:ashlar:problem:member-twice": "A device is named twice",

@@ -5,6 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::devices::{MemberState, Presence};
+use crate::jobs::Job;
 use crate::operation::content;
 use crate::sort::NumberedSort;
 use crate::values::{Bytes, Name, Natural, Page, Range, Timestamp, some};
@@ -76,6 +77,8 @@ pub struct RaidGroup {
     pub members: Vec<Member>,
     /// What must still be copied before all members are equal.
     pub bytes_to_sync: Bytes,
+    /// Most that is copied to its members in a second; the appliance's limit and a job's count beside it.
+    pub rate_limit_bytes_per_s: Option<Bytes>,
     pub presence: Presence,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -132,6 +135,10 @@ pub struct RaidGroupChange {
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     pub name: Option<Option<Name>>,
+    /// Most that is copied to its members in a second, from now on; `null` takes the limit away.
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Bytes>)]
+    pub rate_limit_bytes_per_s: Option<Option<Bytes>>,
 }
 
 /// A free device in the place of a member.
@@ -140,6 +147,16 @@ pub struct RaidGroupChange {
 pub struct Replace {
     pub old: Uuid,
     pub new: Uuid,
+}
+
+/// What formatting a RAID group comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Formatting {
+    /// `null` for a dry run.
+    pub job: Option<Job>,
+    /// Free logical devices, which are made blank.
+    pub logical_devices: Natural,
+    pub bytes: Bytes,
 }
 
 /// Which RAID groups.
@@ -166,5 +183,6 @@ content!(
     NewRaidGroup,
     RaidGroupMade,
     RaidGroupChange,
-    Replace
+    Replace,
+    Formatting
 );

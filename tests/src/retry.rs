@@ -35,8 +35,6 @@ pub struct Case {
     pub body: Value,
     /// It makes an object, which the client may give an id.
     pub creates: bool,
-    /// What it does is undone by any later start.
-    pub until_a_start: bool,
     /// A device's file that is away when the server starts first, and there when the request is sent.
     away: Option<String>,
     home: Home,
@@ -67,7 +65,6 @@ impl Case {
             path: path.into(),
             body: Value::Null,
             creates: false,
-            until_a_start: false,
             away: None,
             home,
             ground,
@@ -105,13 +102,6 @@ impl Case {
     #[must_use]
     pub fn creates(mut self) -> Self {
         self.creates = true;
-        self
-    }
-
-    /// Is undone by any later start, so that after a crash only the catalog tells that it was made.
-    #[must_use]
-    pub fn until_a_start(mut self) -> Self {
-        self.until_a_start = true;
         self
     }
 
@@ -262,9 +252,6 @@ impl Case {
         }
         assert_eq!(found.status, expected.status, "{:#}", answer.body);
         assert_same("rows", &found.rows, &expected.rows);
-        if self.until_a_start {
-            return;
-        }
         assert_same("the answer", &found.answer, &expected.answer);
         assert_same("what there is", &found.objects, &expected.objects);
         assert_same("files", &found.files, &expected.files);

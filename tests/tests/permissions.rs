@@ -48,6 +48,7 @@ const OPERATORS: &[&str] = &[
     "changeRaidGroup",
     "deleteRaidGroup",
     "replaceMember",
+    "formatRaidGroup",
     "createVolume",
     "changeVolume",
     "deleteVolume",

@@ -215,6 +215,9 @@ fn devices(seen: &mut Seen, home: &Home, api: &Api) {
         api.post(&format!("/raid-groups/{}/replace", group_id(0)), &body)
     };
     seen.is("member-too-small", &replace(&small));
+    let stranger = json!({"old": three, "new": two});
+    let stranger = api.post(&format!("/raid-groups/{}/replace", group_id(0)), &stranger);
+    seen.is("not-a-member", &stranger);
     api.with("if-match", "*")
         .patch("/appliance", &json!({"smallest_volume_bytes": 64 * MIB}))
         .granted();

@@ -17,7 +17,12 @@ use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{ended_well, wait};
 use crate::values::{Limit, limit, word};
 
-const KINDS: &[&str] = &["raid_group.rebuild", "device.identify", "support_bundle"];
+const KINDS: &[&str] = &[
+    "raid_group.rebuild",
+    "raid_group.format",
+    "device.identify",
+    "support_bundle",
+];
 const STATES: &[&str] = &[
     "queued",
     "running",

@@ -3,7 +3,8 @@
 use ashlar_openapi::client::{Call, Common};
 use ashlar_openapi::devices::Presence;
 use ashlar_openapi::operations::{
-    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListRaidGroups, ReplaceMember,
+    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, FormatRaidGroup, GetRaidGroup, ListRaidGroups,
+    ReplaceMember,
 };
 use ashlar_openapi::raid_groups::{
     NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
@@ -20,8 +21,8 @@ use crate::failure::Failure;
 use crate::find::{Handle, Noun, find, number};
 use crate::format;
 use crate::list::{Length, Names, Order, Row, list};
-use crate::progress::{Waiting, made};
-use crate::values::{size, word};
+use crate::progress::{Waiting, begun, made};
+use crate::values::{Limit, limit, size, word};
 
 const LEVELS: &[&str] = &["0", "1"];
 
@@ -63,19 +64,31 @@ pub(crate) enum Verb {
     },
     /// Look at a RAID group
     Show(One),
-    /// Name a RAID group
+    /// Name a RAID group, or bound how fast it copies
     Set {
         #[command(flatten)]
         one: One,
         /// What to call it
-        #[arg(long, required_unless_present = "no_name")]
+        #[arg(long, required_unless_present_any = ["no_name", "rate_limit"])]
         name: Option<Name>,
         /// Take its name away
         #[arg(long, conflicts_with = "name")]
         no_name: bool,
+        /// Most that is copied to its members per second, or `none`
+        #[arg(long, value_name = "SIZE|none", value_parser = limit)]
+        rate_limit: Option<Limit>,
     },
     /// Delete a RAID group; its devices are free afterwards
     Delete(Gone),
+    /// Make the free logical devices blank on the devices
+    Format {
+        #[command(flatten)]
+        one: One,
+        #[command(flatten)]
+        dry_run: DryRun,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Put a free device in the place of a member
     Replace {
         #[command(flatten)]
@@ -116,10 +129,12 @@ impl Verb {
                 one: named,
                 name,
                 no_name,
+                rate_limit,
             } => {
                 let id = one(&named.object).await?;
                 let change = RaidGroupChange {
                     name: (no_name || name.is_some()).then_some(name),
+                    rate_limit_bytes_per_s: rate_limit.map(|Limit(limit)| limit),
                 };
                 let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
                 cx.out.object(&answer.text, &id.to_string())
@@ -128,6 +143,23 @@ impl Verb {
                 let id = one(&gone.object).await?;
                 gone.confirm("Delete the RAID group")?;
                 end::<DeleteRaidGroup>(cx, id, "deleted").await
+            }
+            Self::Format {
+                one: named,
+                dry_run,
+                waiting,
+            } => {
+                let id = one(&named.object).await?;
+                let common = Common {
+                    dry_run: dry_run.dry_run,
+                    ..Common::default()
+                };
+                let call = Call::<FormatRaidGroup>::at(&[id]).common(common);
+                let answer = cx.client.call(call).await?;
+                match &answer.body.job {
+                    Some(job) => begun(cx, job.id, &answer.text, &waiting).await,
+                    None => cx.out.object(&answer.text, &id.to_string()),
+                }
             }
             Self::Replace {
                 one: named,

@@ -211,7 +211,7 @@ fn a_device_is_taken_out_on_purpose_only_where_its_group_can_go_on_and_events_te
         let expected = [
             EventKind::DeviceFailed {
                 device: device_id(0),
-                why: "taken out of service on purpose".into(),
+                why: "taken out of service by an administrator".into(),
             },
             change(GroupState::Optimal, GroupState::Degraded),
             EventKind::DeviceReturned { device: device_id(0) },
@@ -298,5 +298,150 @@ fn a_new_group_gets_no_numbers_of_logical_devices_of_a_group_that_waits() {
         let runs = appliance.logical_devices(&everything, 0, usize::MAX).await;
         let ends = runs.iter().map(|run| run.first + run.count);
         assert!(ends.zip(&runs[1..]).all(|(end, next)| end == next.first));
+    });
+}
+
+/// Whether a device is out of service for an administrator took it out, and how it stands in its group.
+async fn taken_out(appliance: &Appliance, index: usize) -> (bool, Option<String>, Option<MemberStatus>) {
+    let state = appliance.find_device(device_id(index)).await.unwrap();
+    (
+        state.taken_out,
+        state.failure,
+        state.member.map(|member| member.status),
+    )
+}
+
+fn out(status: Option<MemberStatus>) -> (bool, Option<String>, Option<MemberStatus>) {
+    (
+        true,
+        Some("taken out of service by an administrator".into()),
+        status,
+    )
+}
+
+async fn settle(appliance: &Appliance) {
+    while appliance.group(GroupNumber(0)).unwrap().state() != GroupState::Optimal {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}
+
+#[test]
+fn a_device_that_an_administrator_took_out_stays_out_over_starts_until_it_is_returned() {
+    run(async {
+        let bench = Bench::new(2);
+        let appliance = bench.create(Level::Raid1, 2).await;
+        appliance.fail_device(bench.op(), device_id(0)).await.unwrap();
+        write(&appliance, 0, 0, 3, 4096).await.unwrap();
+        flush(&appliance, 0).await;
+        drop(appliance);
+        // Whether it is there or not, and after an orderly end too.
+        for present in [&[0, 1][..], &[1], &[0, 1]] {
+            let appliance = bench.open(present).await;
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+            assert_eq!(taken_out(&appliance, 0).await, out(Some(MemberStatus::Out)));
+            let group = appliance.group(GroupNumber(0)).unwrap();
+            assert_eq!(group.state(), GroupState::Degraded);
+            assert_eq!(appliance.metadata_holders().await, [device_id(1)]);
+            let (events, _) = appliance.events().since(0);
+            assert!(kinds(&events).contains(&EventKind::DeviceFailed {
+                device: device_id(0),
+                why: "taken out of service by an administrator".into(),
+            }));
+            drop(group);
+            appliance.stop().await;
+        }
+        let appliance = bench.open(&[0, 1]).await;
+        assert!(appliance.held_device(device_id(0)).is_some());
+        let operation = bench.op();
+        for _ in 0..2 {
+            let returned = appliance.return_device(operation, bench.device(0)).await;
+            assert_eq!(returned.unwrap().id, device_id(0));
+        }
+        settle(&appliance).await;
+        assert_eq!(
+            taken_out(&appliance, 0).await,
+            (false, None, Some(MemberStatus::InSync))
+        );
+        drop(appliance);
+        let appliance = bench.open(&[0, 1]).await;
+        settle(&appliance).await;
+        appliance.fail_device(bench.op(), device_id(1)).await.unwrap();
+        assert_eq!(read(&appliance, 0, 0, 4096).await, vec![3; 4096]);
+    });
+}
+
+#[test]
+fn a_device_that_is_away_is_taken_out_and_does_not_come_back_by_itself() {
+    run(async {
+        let bench = Bench::new(5);
+        drop(bench.create(Level::Raid1, 3).await);
+        let appliance = bench.open(&[0, 1, 4]).await;
+        for index in [2, 3] {
+            appliance.fail_device(bench.op(), device_id(index)).await.unwrap();
+        }
+        assert_eq!(taken_out(&appliance, 2).await, out(Some(MemberStatus::Out)));
+        assert_eq!(taken_out(&appliance, 3).await, out(None));
+        drop(appliance);
+        let appliance = bench.open(&[0, 1, 2, 3, 4]).await;
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert_eq!(taken_out(&appliance, 2).await, out(Some(MemberStatus::Out)));
+        assert_eq!(taken_out(&appliance, 3).await, out(None));
+        assert_eq!(appliance.metadata_holders().await, [0, 1, 4].map(device_id));
+        let refused = appliance
+            .replace_member(bench.op(), GROUP, device_id(2), device_id(3))
+            .await;
+        assert!(matches!(refused, Err(VerbError::DeviceTakenOut(DeviceNumber(3)))));
+        for index in [2, 3] {
+            let returned = appliance.return_device(bench.op(), bench.device(index)).await;
+            returned.unwrap();
+        }
+        settle(&appliance).await;
+        assert_eq!(taken_out(&appliance, 3).await, (false, None, None));
+    });
+}
+
+#[test]
+fn a_member_that_was_taken_out_and_replaced_stays_out_and_can_be_removed_and_added_anew() {
+    run(async {
+        let bench = Bench::new(3);
+        let appliance = bench.create(Level::Raid1, 2).await;
+        appliance.fail_device(bench.op(), device_id(0)).await.unwrap();
+        let replaced = appliance.replace_member(bench.op(), GROUP, device_id(0), device_id(2));
+        replaced.await.unwrap();
+        settle(&appliance).await;
+        drop(appliance);
+        let appliance = bench.open(&[0, 1, 2]).await;
+        settle(&appliance).await;
+        assert_eq!(taken_out(&appliance, 0).await, out(None));
+        appliance.remove_device(bench.op(), device_id(0)).await.unwrap();
+        let new = NewDevice {
+            id: Some(device_id(0)),
+            force: true,
+            ..NewDevice::new(bench.device(0))
+        };
+        appliance.add_device(bench.op(), new).await.unwrap();
+        assert_eq!(taken_out(&appliance, 0).await, (false, None, None));
+        drop(appliance);
+        let appliance = bench.open(&[0, 1, 2]).await;
+        assert_eq!(taken_out(&appliance, 0).await, (false, None, None));
+    });
+}
+
+#[test]
+fn a_device_whose_failure_its_group_has_not_noticed_can_be_returned() {
+    run(async {
+        let bench = Bench::new(2);
+        let appliance = bench.create(Level::Raid1, 2).await;
+        let group = appliance.group(GroupNumber(0)).unwrap();
+        group.member_device(0).unwrap().fail("a write of metadata failed");
+        assert_eq!(group.state(), GroupState::Optimal);
+        let returned = appliance.return_device(bench.op(), bench.device(0)).await;
+        returned.unwrap();
+        assert_eq!(group.state(), GroupState::Rebuilding);
+        settle(&appliance).await;
+        assert_eq!(
+            taken_out(&appliance, 0).await,
+            (false, None, Some(MemberStatus::InSync))
+        );
     });
 }

@@ -1,22 +1,19 @@
-//! Devices of the appliance: what one is before it belongs here, adding it, and its coming back.
+//! Devices of the appliance: what one is before it belongs here, adding it, removing it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Appliance;
 use super::error::VerbError;
-use super::journal::{self, Along, Present};
+use super::journal::{self, Present};
 use super::names::check_new;
 use super::operation::{DeviceMade, answered};
 use super::records::{DeviceRecord, Record, Truth};
 use crate::device::superblock::{self, DeviceLayout, MIN_CAPACITY, Superblock, SuperblockError};
 use crate::device::{Device, DeviceHandle, signature};
 use crate::metadata::{HolderCopy, Store, elect};
-use crate::raid::{GroupRecord, MemberStatus};
+use crate::raid::GroupRecord;
 use crate::types::{ApplianceId, ByteSize, DeviceId, DeviceNumber, GroupNumber, IdSource, OperationId};
-
-/// Why a device is out of service that was taken out on purpose.
-const BY_HAND: &str = "taken out of service on purpose";
 
 /// What a device says of itself.
 #[derive(Debug, Clone)]
@@ -133,7 +130,7 @@ pub(super) fn device_records(made: &DeviceMade, capacity: u64, name: Option<Stri
     vec![Record::Device(record), Record::DeviceName { device: id, name }]
 }
 
-fn probe(device: Arc<dyn Device>) -> DeviceHandle {
+pub(super) fn probe(device: Arc<dyn Device>) -> DeviceHandle {
     DeviceHandle::new(DeviceId(uuid::Uuid::nil()), device)
 }
 
@@ -221,7 +218,7 @@ impl Appliance {
     }
 
     /// A verb's change is durable: that the holders could not follow must not make it look undone.
-    async fn renew_holders(&self) {
+    pub(super) async fn renew_holders(&self) {
         if let Err(error) = self.ledger.renew_holders().await {
             tracing::warn!(%error, "metadata holders could not be renewed");
         }
@@ -252,41 +249,7 @@ impl Appliance {
         .await
     }
 
-    /// Takes a device out of service on purpose, until it is opened anew and [returned](Self::return_device). Its group
-    /// goes on without it; refused where that would lose data.
-    pub async fn fail_device(&self, operation: OperationId, id: DeviceId) -> Result<(), VerbError> {
-        self.once(operation, async || {
-            let (number, user) = self.known_device(id).await?;
-            let handle = self.ledger.device(id).ok_or(VerbError::DeviceAbsent(number))?;
-            if let Some(group_number) = user {
-                let group = self.serving_group(group_number)?;
-                *self.ledger.along() = Some(Along {
-                    group: group.id(),
-                    device: id,
-                    status: MemberStatus::Out,
-                    record: answered(operation, &()),
-                });
-                let out = group.take_out(id, BY_HAND).await;
-                let stored = self.ledger.along().take().is_none();
-                if !out? {
-                    let (device, group) = (number, group_number);
-                    return Err(VerbError::NotRedundant { device, group });
-                }
-                handle.fail(BY_HAND);
-                if stored {
-                    return Ok(());
-                }
-            } else {
-                self.check_others_hold(id, number)?;
-                handle.fail(BY_HAND);
-                self.renew_holders().await;
-            }
-            Ok(self.ledger.store.commit(vec![answered(operation, &())]).await?)
-        })
-        .await
-    }
-
-    fn check_others_hold(&self, id: DeviceId, number: DeviceNumber) -> Result<(), VerbError> {
+    pub(super) fn check_others_hold(&self, id: DeviceId, number: DeviceNumber) -> Result<(), VerbError> {
         let stays = |present: &Present| present.handle.id() != id && present.handle.failure().is_none();
         match self.ledger.present().values().any(stays) {
             true => Ok(()),
@@ -295,7 +258,10 @@ impl Appliance {
     }
 
     /// A device's number, and the group that it is in.
-    async fn known_device(&self, id: DeviceId) -> Result<(DeviceNumber, Option<GroupNumber>), VerbError> {
+    pub(super) async fn known_device(
+        &self,
+        id: DeviceId,
+    ) -> Result<(DeviceNumber, Option<GroupNumber>), VerbError> {
         let looked = self.ledger.store.read(|truth| {
             let number = truth.devices.find(id)?.number;
             Some((number, truth.group_of(id).map(|group| group.number)))
@@ -309,70 +275,6 @@ impl Appliance {
             superblock,
         };
         self.ledger.present().insert(handle.id(), present);
-    }
-
-    /// The open device behind a handle that is out of service: it can be returned as it is where it answers again, and
-    /// cannot be opened a second time.
-    pub fn held_device(&self, id: DeviceId) -> Option<Arc<dyn Device>> {
-        let handle = self.ledger.device(id)?;
-        handle.failure().is_some().then(|| handle.device())
-    }
-
-    /// Takes a device of this appliance into service again that was absent or had failed: its group begins to copy to
-    /// it what it missed. The device must have been opened anew.
-    pub async fn return_device(
-        &self,
-        operation: OperationId,
-        device: Arc<dyn Device>,
-    ) -> Result<DeviceMade, VerbError> {
-        self.once(operation, async || {
-            let found = superblock::read(&probe(Arc::clone(&device))).await?;
-            let found = found.ok_or(VerbError::NoSuperblock)?;
-            if found.appliance != self.id {
-                return Err(VerbError::ForeignAppliance(found.appliance));
-            }
-            let id = found.device;
-            let (number, _) = self.known_device(id).await?;
-            let handle = Arc::new(DeviceHandle::new(id, device));
-            let known = self.ledger.device(id);
-            if known.is_some_and(|known| known.failure().is_none()) {
-                return Err(VerbError::DeviceServes(number));
-            }
-            self.admit_device(&handle, found.clone());
-            self.rejoin(&handle, &found).await?;
-            self.renew_holders().await;
-            let made = DeviceMade { number, id };
-            let commit = self.ledger.store.commit(vec![answered(operation, &made)]);
-            commit.await?;
-            Ok(made)
-        })
-        .await
-    }
-
-    /// Has a device that is there again join its group, where its past allows it.
-    pub(super) async fn rejoin(
-        &self,
-        handle: &Arc<DeviceHandle>,
-        superblock: &Superblock,
-    ) -> Result<(), VerbError> {
-        let known = self
-            .ledger
-            .store
-            .read(|truth| truth.group_of(handle.id()).map(|group| group.number));
-        let Some(group) = known.await.and_then(|number| self.group(number)) else {
-            return Ok(());
-        };
-        let record = group.record();
-        let Some(member) = record.member(handle.id()) else {
-            return Ok(());
-        };
-        let blank = record.members[member].status == MemberStatus::Blank;
-        if !blank && !descends(&record, superblock) {
-            tracing::warn!(device = %superblock.number, "the device's past differs from its group's: it is not taken in");
-            return Ok(());
-        }
-        group.join(member, Arc::clone(handle)).await?;
-        Ok(())
     }
 }
 
@@ -391,16 +293,6 @@ fn place_device(truth: &Truth, new: &NewDevice, ids: &IdSource) -> Result<Device
         number: DeviceNumber(number),
         id,
     })
-}
-
-/// Whether the membership in a device's superblock is in the line of descent of its group's record.
-pub(super) fn descends(record: &GroupRecord, superblock: &Superblock) -> bool {
-    let label = superblock
-        .member
-        .as_ref()
-        .filter(|label| label.group == record.id);
-    let labelled = label.and_then(|label| journal::decode(&label.record));
-    labelled.is_some_and(|labelled| record.descends_from(labelled.membership))
 }
 
 /// The number that is asked for, or the lowest that is not among `taken`, which come in ascending order.

@@ -52,10 +52,17 @@ pub enum VerbError {
     },
     #[error("device {0} is not there")]
     DeviceAbsent(DeviceNumber),
+    #[error("device {0} was taken out of service by an administrator")]
+    DeviceTakenOut(DeviceNumber),
     #[error("device {0} is in service")]
     DeviceServes(DeviceNumber),
     #[error("device {device} is in RAID group {group}")]
     DeviceInUse {
+        device: DeviceNumber,
+        group: GroupNumber,
+    },
+    #[error("device {device} is no member of RAID group {group}")]
+    NotAMember {
         device: DeviceNumber,
         group: GroupNumber,
     },

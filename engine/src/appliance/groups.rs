@@ -288,15 +288,19 @@ impl Appliance {
     pub(super) async fn free_device(&self, id: DeviceId) -> Result<ChosenMember, VerbError> {
         let looked = self.ledger.store.read(|truth| {
             let record = truth.devices.find(id).cloned()?;
-            Some((record, truth.group_of(id).map(|group| group.number)))
+            let user = truth.group_of(id).map(|group| group.number);
+            Some((record, user, truth.taken_out.contains(&id)))
         });
-        let (record, user) = looked.await.ok_or(VerbError::NoSuchDevice(id))?;
+        let (record, user, taken_out) = looked.await.ok_or(VerbError::NoSuchDevice(id))?;
         let number = record.number;
         if let Some(group) = user {
             return Err(VerbError::DeviceInUse {
                 device: number,
                 group,
             });
+        }
+        if taken_out {
+            return Err(VerbError::DeviceTakenOut(number));
         }
         let device = self.ledger.device(id);
         let device = device

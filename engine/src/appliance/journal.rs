@@ -23,13 +23,13 @@ pub(super) struct Present {
     pub(super) superblock: Superblock,
 }
 
-/// A record that is to be stored with a change of a group's membership: with the first that gives this device, as a
+/// Records that are to be stored with a change of a group's membership: with the first that gives this device, as a
 /// member of this group, that status.
 pub(super) struct Along {
     pub(super) group: GroupId,
     pub(super) device: DeviceId,
     pub(super) status: MemberStatus,
-    pub(super) record: Record,
+    pub(super) records: Vec<Record>,
 }
 
 impl Along {
@@ -156,7 +156,7 @@ impl Journal for Ledger {
         Box::pin(async move {
             let mut records = vec![Record::Group(record.clone())];
             let along = self.along().take_if(|along| along.belongs_to(record));
-            records.extend(along.map(|along| along.record));
+            records.extend(along.into_iter().flat_map(|along| along.records));
             let commit = self.store.commit(records).await;
             commit.map_err(|error| JournalError(error.to_string()))?;
             // A member that failed may have been a holder: the next failure must find enough of them.

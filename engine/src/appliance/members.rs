@@ -41,7 +41,11 @@ impl Appliance {
     ) -> Result<(), VerbError> {
         self.once(operation, async || {
             let group = self.serving_group(self.group_number(group).await?)?;
-            let member = group.record().member(old).ok_or(VerbError::NoSuchDevice(old))?;
+            let Some(member) = group.record().member(old) else {
+                let (device, _) = self.known_device(old).await?;
+                let group = group.number();
+                return Err(VerbError::NotAMember { device, group });
+            };
             let chosen = self.free_device(new).await?;
             let place = place_in(&group, member, &chosen)?;
             Group::format_member(&chosen.device, place.log).await?;
@@ -49,7 +53,7 @@ impl Appliance {
                 group: group.id(),
                 device: new,
                 status: MemberStatus::Blank,
-                record: answered(operation, &()),
+                records: vec![answered(operation, &())],
             });
             let replaced = group.replace(member, place).await;
             self.ledger.along().take();

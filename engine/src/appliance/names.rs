@@ -4,7 +4,7 @@ use super::Appliance;
 use super::error::VerbError;
 use super::operation::answered;
 use super::records::Record;
-use crate::types::{DeviceId, GroupId, OperationId, VolumeId};
+use crate::types::{DeviceId, OperationId, VolumeId};
 
 /// Whether people may call something so.
 pub(super) fn check_name(name: &str) -> Result<(), VerbError> {
@@ -45,30 +45,6 @@ impl Appliance {
             checked.await?;
             let name = name.map(str::to_owned);
             let record = Record::DeviceName { device: id, name };
-            let records = vec![record, answered(operation, &())];
-            Ok(self.ledger.store.commit(records).await?)
-        })
-        .await
-    }
-
-    /// Renames a group; without a name it has none.
-    pub async fn rename_group(
-        &self,
-        operation: OperationId,
-        id: GroupId,
-        name: Option<&str>,
-    ) -> Result<(), VerbError> {
-        self.once(operation, async || {
-            let checked = self.ledger.store.read(|truth| {
-                truth.groups.find(id).ok_or(VerbError::NoSuchGroup(id))?;
-                let owner = |name| truth.group_names.owner(name);
-                name.map_or(Ok(()), |name| {
-                    check_new(name, owner(name).is_some_and(|it| it != id))
-                })
-            });
-            checked.await?;
-            let name = name.map(str::to_owned);
-            let record = Record::GroupName { group: id, name };
             let records = vec![record, answered(operation, &())];
             Ok(self.ledger.store.commit(records).await?)
         })

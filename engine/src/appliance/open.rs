@@ -1,7 +1,8 @@
 //! Starting: a new appliance, or the one that a set of devices carries (R6).
 //!
-//! Order: superblocks → copies of the metadata → election → for each group, whether it may start → holders → members
-//! that are absent are recorded as out → groups → volumes → members that came back begin to join.
+//! Order: superblocks → copies of the metadata → election → devices that an administrator took out are left alone → for
+//! each group, whether it may start → holders → members that are absent are recorded as out → groups → volumes → members
+//! that came back begin to join.
 //!
 //! Invariants: nothing is written before it is known which copy counts; a group starts only where more than half of
 //! the holders are there, or all members in sync of its newest known record, and no newer metadata is lost to damage; or
@@ -17,6 +18,7 @@ use super::error::VerbError;
 use super::journal::{Ledger, Present, choose_holders};
 use super::names::check_name;
 use super::operation::{DeviceMade, answered};
+use super::out_of_service::keep_out;
 use super::records::{ApplianceSettings, Record, Truth, VolumeTruth};
 use super::start::{Start, Starts, UNSOUND, WaitingGroup, all_wait, decide, restore_allocators, wait};
 use super::watch::Watch;
@@ -186,7 +188,8 @@ impl Appliance {
         let elected = elect::elect(&copies, options.prefer).ok_or(OpenError::NoMetadata)?;
         let store = Store::<Truth>::open(&copies, &elected, ids.clone()).await?;
         let found = own_devices(&store, id, found).await?;
-        let starts = decide(&store, &found, &elected, options, &ids).await;
+        let usable = keep_out(&store, &found).await;
+        let starts = decide(&store, &usable, &elected, options, &ids).await;
         let epoch = store.read(|truth| truth.epoch).await;
         let next_epoch = epoch.saturating_add(1);
         let registry = Arc::clone(&options.registry);
@@ -205,7 +208,7 @@ impl Appliance {
         let is_whole = elected.diverged.is_empty() && elected.damaged.is_empty();
         let may_write = elected.quorum || forced || (is_whole && every_group_starts);
         let taken = if may_write {
-            let holders = choose_holders(found.clone(), &elected.named);
+            let holders = choose_holders(usable, &elected.named);
             take(&store, holders, forced, next_epoch).await
         } else {
             Err(StoreError::NotTaken)
@@ -310,7 +313,14 @@ impl Appliance {
             Err(error) => Err(error.to_string()),
         };
         match opened {
-            Ok(group) => self.serve_group(Arc::new(group), slice, slices),
+            Ok(group) => {
+                let looked = self
+                    .ledger
+                    .store
+                    .read(|truth| truth.copy_limits.get(&id).copied());
+                group.set_standing_copy_limit(looked.await);
+                self.serve_group(Arc::new(group), slice, slices);
+            }
             Err(error) => {
                 tracing::error!(group = %number, error, "RAID group cannot be opened");
                 self.hold_back(number, id, wait("it could not be opened", &[]));
@@ -351,6 +361,9 @@ impl Appliance {
     async fn rejoin_all(&self) {
         let present: Vec<Present> = self.ledger.present().values().cloned().collect();
         for Present { handle, superblock } in present {
+            if handle.failure().is_some() {
+                continue;
+            }
             let out = self.groups.borrow().values().any(|slot| match slot {
                 GroupSlot::Serving { group, .. } => {
                     let record = group.record();
@@ -360,8 +373,8 @@ impl Appliance {
                 }
                 GroupSlot::Waiting { .. } => false,
             });
-            if out && let Err(error) = self.rejoin(&handle, &superblock).await {
-                tracing::warn!(device = %superblock.number, %error, "member cannot be taken in again");
+            if out {
+                self.rejoin(&handle, &superblock).await;
             }
         }
     }

@@ -174,6 +174,7 @@ impl Appliance {
         if let Some(answer) = self.answered(operation).await
             && !planted::is(Planted::RepeatVerbs)
         {
+            self.ledger.store.check_taken().await?;
             return A::from_answer(answer).ok_or(VerbError::OperationReused(operation));
         }
         let done = verb().await;

@@ -5,7 +5,7 @@ use super::records::{Record, Truth};
 use super::tests::{Bench, GROUP, MIB, VOLUME, device_id, group, run, volume};
 use super::*;
 use crate::map::{Layout, Placement};
-use crate::metadata::State as _;
+use crate::metadata::{State as _, StoreError};
 use crate::raid::Level;
 use crate::types::{ByteRange, DeviceNumber, OperationId, VolumeId};
 
@@ -63,6 +63,13 @@ fn more() -> NewPlacements {
     }
 }
 
+fn named(name: &str) -> GroupChange {
+    GroupChange {
+        name: Some(Some(name.into())),
+        copy_limit: Some(Some(MIB)),
+    }
+}
+
 /// Verbs in an order in which each is possible, on an appliance with a mirror of two of three devices.
 fn verbs() -> Vec<Ask> {
     vec![
@@ -79,7 +86,7 @@ fn verbs() -> Vec<Ask> {
             Some(GROUP)
         )),
         ask!(done, |it, op| it.rename_volume(op, VOLUME, "renamed")),
-        ask!(done, |it, op| it.rename_group(op, GROUP, Some("mirror"))),
+        ask!(done, |it, op| it.change_group(op, GROUP, named("mirror"))),
         ask!(done, |it, op| it.rename_device(op, device_id(2), Some("spare"))),
         ask!(done, |it, op| it.change_settings(
             op,
@@ -234,7 +241,7 @@ fn what_is_named_or_numbered_or_identified_alike_is_refused() {
             .rename_device(bench.op(), device_id(1), Some("a"))
             .await
             .unwrap();
-        let refused = appliance.rename_group(bench.op(), GROUP, Some("no name")).await;
+        let refused = appliance.change_group(bench.op(), GROUP, named("no name")).await;
         assert!(matches!(refused, Err(VerbError::Name(_))));
     });
 }
@@ -304,6 +311,29 @@ fn settings_are_kept_and_a_volume_below_the_smallest_is_refused() {
 }
 
 #[test]
+fn an_answer_that_too_few_devices_may_know_is_given_by_nobody() {
+    run(async {
+        let bench = Bench::new(2);
+        let appliance = bench.create(Level::Raid1, 2).await;
+        let operation = bench.op();
+        appliance
+            .rename_volume(operation, VOLUME, "renamed")
+            .await
+            .unwrap();
+        drop(appliance);
+        let waiting = bench.open(&[1]).await;
+        let refused = waiting.rename_volume(operation, VOLUME, "renamed").await;
+        assert!(matches!(refused, Err(VerbError::Store(StoreError::NotTaken))));
+        drop(waiting);
+        let appliance = bench.open(&[0, 1]).await;
+        appliance
+            .rename_volume(operation, VOLUME, "renamed")
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
 fn the_order_of_records_is_the_format() {
     let index = |record: &Record| postcard::to_stdvec(record).unwrap()[0];
     assert_eq!(
@@ -315,6 +345,16 @@ fn the_order_of_records_is_the_format() {
     );
     assert_eq!(index(&Record::RemoveDevice(DeviceNumber(0))), 10);
     assert_eq!(index(&Record::Epoch(1)), 17);
+    let taken_out = Record::DeviceTakenOut {
+        device: super::tests::device_id(0),
+        is_out: true,
+    };
+    assert_eq!(index(&taken_out), 18);
+    let limit = Record::GroupCopyLimit {
+        group: GROUP,
+        limit: None,
+    };
+    assert_eq!(index(&limit), 19);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! of a map. What indexes them changes with them, in [`Truth::apply`] alone ([`Truth::invariant`]). The order of the
 //! variants of [`Record`] is part of the format: new ones are added at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -137,6 +137,16 @@ pub enum Record {
     Settings(ApplianceSettings),
     /// How many starts there were.
     Epoch(u64),
+    /// Whether an administrator keeps the device out of service.
+    DeviceTakenOut {
+        device: DeviceId,
+        is_out: bool,
+    },
+    /// Most bytes per second that a group copies, or any number.
+    GroupCopyLimit {
+        group: GroupId,
+        limit: Option<u64>,
+    },
 }
 
 /// A volume with everything that it owns.
@@ -220,7 +230,11 @@ pub struct Truth {
     /// The slices of all volumes, and those that are to be cleared.
     pub owned: OwnedSlices,
     pub device_names: Names<DeviceId>,
+    /// Devices that an administrator keeps out of service.
+    pub taken_out: BTreeSet<DeviceId>,
     pub group_names: Names<GroupId>,
+    /// Most bytes per second that groups copy.
+    pub copy_limits: BTreeMap<GroupId, u64>,
     pub exports: Table<ExportRecord>,
     pub settings: ApplianceSettings,
     pub epoch: u64,
@@ -288,6 +302,7 @@ impl Truth {
         if let Some(group) = self.groups.remove(number) {
             self.forget_members(&group);
             self.group_names.set(group.id, None);
+            self.copy_limits.remove(&group.id);
         }
         // The number may be given again: nothing of the old group may be cleared in the new one.
         self.owned.remove_group(number);
@@ -318,16 +333,28 @@ impl Truth {
             && self.volumes.values().all(|volume| volume.runs.invariant())
     }
 
-    fn names(&self) -> impl Iterator<Item = Record> {
+    /// What people said of devices and groups.
+    fn said(&self) -> impl Iterator<Item = Record> {
         let devices = self.device_names.iter().map(|(device, name)| Record::DeviceName {
             device,
             name: Some(name.clone()),
         });
+        let taken_out = self
+            .taken_out
+            .iter()
+            .map(|&device| Record::DeviceTakenOut { device, is_out: true });
         let groups = self.group_names.iter().map(|(group, name)| Record::GroupName {
             group,
             name: Some(name.clone()),
         });
-        devices.chain(groups)
+        let limits = self
+            .copy_limits
+            .iter()
+            .map(|(&group, &limit)| Record::GroupCopyLimit {
+                group,
+                limit: Some(limit),
+            });
+        devices.chain(groups).chain(taken_out).chain(limits)
     }
 }
 
@@ -354,6 +381,7 @@ impl State for Truth {
             Record::RemoveDevice(number) => {
                 if let Some(device) = self.devices.remove(number) {
                     self.device_names.set(device.id, None);
+                    self.taken_out.remove(&device.id);
                 }
             }
             Record::DeviceName { device, name } => self.device_names.set(device, name),
@@ -363,6 +391,16 @@ impl State for Truth {
             Record::RemoveExport(id) => drop(self.exports.remove(id)),
             Record::Settings(settings) => self.settings = settings,
             Record::Epoch(epoch) => self.epoch = epoch,
+            Record::GroupCopyLimit {
+                group,
+                limit: Some(limit),
+            } => drop(self.copy_limits.insert(group, limit)),
+            Record::GroupCopyLimit { group, limit: None } => drop(self.copy_limits.remove(&group)),
+            Record::DeviceTakenOut { device, is_out: true } => drop(self.taken_out.insert(device)),
+            Record::DeviceTakenOut {
+                device,
+                is_out: false,
+            } => drop(self.taken_out.remove(&device)),
         }
     }
 
@@ -387,7 +425,7 @@ impl State for Truth {
                 .chain(self.groups.values().cloned().map(Record::Group))
                 .chain(volumes)
                 .chain(self.to_clear().map(Record::ToClear))
-                .chain(self.names())
+                .chain(self.said())
                 .chain(self.exports.values().cloned().map(Record::Export))
                 .chain([Record::Settings(self.settings.clone()), Record::Epoch(self.epoch)])
                 .chain(

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::Working;
-use super::devices::descends;
 use super::journal::{self, Present};
 use super::open::OpenOptions;
+use super::out_of_service::descends;
 use super::records::{GroupSlices, Truth};
 use crate::logical_device::{Allocator, SliceState, Slices};
 use crate::metadata::{Elected, Store};

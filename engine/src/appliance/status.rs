@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::out_of_service::BY_HAND;
 use super::records::{DeviceRecord, Truth, VolumeRecord, VolumeTruth};
 use super::start::WaitingGroup;
 use super::watch::serves;
@@ -33,6 +34,8 @@ pub struct DeviceState {
     pub block: Option<u32>,
     /// Why it is out of service.
     pub failure: Option<String>,
+    /// An administrator keeps it out of service, over starts too.
+    pub taken_out: bool,
     pub member: Option<DeviceMember>,
 }
 
@@ -47,8 +50,10 @@ pub struct GroupStatus {
     pub serving: Vec<Serving>,
     pub regions_to_sync: usize,
     pub copy: CopyProgress,
-    /// Bytes per second, of this group alone.
+    /// Bytes per second, of what it copies at this time.
     pub copy_limit: Option<u64>,
+    /// Bytes per second, of all that it ever copies.
+    pub standing_copy_limit: Option<u64>,
     pub copy_paused: bool,
     pub marked_regions: usize,
     /// Free logical devices; none where it waits.
@@ -101,12 +106,15 @@ impl Appliance {
                 status: group.members[role].status,
             })
         });
+        let taken_out = truth.taken_out.contains(&record.id);
+        let failure = handle.as_ref().and_then(|handle| handle.failure());
         DeviceState {
             record: record.clone(),
             name: truth.device_names.get(record.id).cloned(),
             present: handle.is_some(),
             block: handle.as_ref().map(|handle| handle.info().block),
-            failure: handle.and_then(|handle| handle.failure().map(str::to_owned)),
+            failure: failure.or(taken_out.then_some(BY_HAND)).map(str::to_owned),
+            taken_out,
             member,
         }
     }
@@ -149,6 +157,7 @@ impl Appliance {
             regions_to_sync: 0,
             copy: CopyProgress::default(),
             copy_limit: None,
+            standing_copy_limit: truth.copy_limits.get(&record.id).copied(),
             copy_paused: false,
             marked_regions: 0,
             free_slices: allocator.map_or(0, Allocator::free_count),

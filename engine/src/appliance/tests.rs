@@ -182,6 +182,46 @@ fn what_was_flushed_is_there_after_a_restart_and_after_an_orderly_stop_nothing_i
 }
 
 #[test]
+fn formatting_leaves_nothing_of_what_stood_in_free_space_and_all_of_what_is_mapped() {
+    run(async {
+        let bench = Bench::new(2);
+        let appliance = bench.create(Level::Raid1, 2).await;
+        write(&appliance, 0, 0, 7, 1 << 20).await.unwrap();
+        flush(&appliance, 0).await;
+        let group = appliance.group(GroupNumber(0)).unwrap();
+        let start = usize::try_from(group.record().members[0].data_start).unwrap();
+        let capacity = usize::try_from(group.capacity()).unwrap();
+        let mapped = usize::try_from(6 * MIB).unwrap();
+        // What an earlier use of the devices has left.
+        for device in &bench.devices {
+            device.scribble(start + mapped, &vec![0xab; capacity - mapped]);
+        }
+        let before = bench.devices[0].content(start, mapped);
+        let (mut at, mut done) = (0, 0);
+        while let Some(range) = appliance.format_free(GROUP, at, 3 * MIB).await.unwrap() {
+            assert!(range.len() <= 3 * MIB && range.start() >= 6 * MIB);
+            (at, done) = (range.end(), done + range.len());
+        }
+        let free = appliance.find_group(GROUP).await.unwrap().free_slices;
+        assert_eq!(done, u64::from(free) * MIB);
+        let used = mapped + usize::try_from(done).unwrap();
+        for device in &bench.devices {
+            assert_eq!(device.content(start, mapped), before);
+            assert_eq!(
+                device.content(start + mapped, used - mapped),
+                vec![0; used - mapped]
+            );
+        }
+        assert_eq!(read(&appliance, 0, 0, 1 << 20).await, vec![7; 1 << 20]);
+        let later = appliance
+            .create_volume(bench.op(), &volume("later", MIB))
+            .await
+            .unwrap();
+        assert_eq!(read(&appliance, later.number.0, 0, 4096).await, vec![0; 4096]);
+    });
+}
+
+#[test]
 fn one_of_two_devices_waits_until_the_other_comes_or_the_user_forces_it() {
     run(async {
         let bench = Bench::new(2);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::journal::Ledger;
+use super::out_of_service::BY_HAND;
 use super::records::Truth;
 use super::{GroupSlot, Groups, Volumes};
 use crate::event::{EventKind, Events};
@@ -85,7 +86,11 @@ impl Watch {
         let seen = &mut *self.seen.borrow_mut();
         for device in truth.devices.values() {
             if !self.ledger.present().contains_key(&device.id) {
-                self.see_device(seen, device.id, Some("it is not there"));
+                let why = match truth.taken_out.contains(&device.id) {
+                    true => BY_HAND,
+                    false => "it is not there",
+                };
+                self.see_device(seen, device.id, Some(why));
             }
         }
         for volume in truth.volumes.values() {

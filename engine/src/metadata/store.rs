@@ -188,6 +188,15 @@ impl<S: State> Store<S> {
         inner.follow_live(&self.ids).await
     }
 
+    /// Whether the holders were taken. Else the state may hold what too few of them have: the next start may do without
+    /// it.
+    pub async fn check_taken(&self) -> Result<(), StoreError> {
+        match &self.inner.lock().await.broken {
+            Some(not_taken @ StoreError::NotTaken) => Err(not_taken.clone()),
+            _ => Ok(()),
+        }
+    }
+
     /// Looks at the state.
     pub async fn read<T>(&self, look: impl FnOnce(&S) -> T) -> T {
         look(&self.inner.lock().await.state)

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -61,10 +62,13 @@ impl Turns {
     }
 }
 
-/// What steers the copying of one group.
+/// What steers the copying of one group. Of all limits the smallest counts.
 #[derive(Debug, Default)]
 pub(super) struct CopyPace {
+    /// Of what is copied at this time.
     limit: CopyLimit,
+    /// Of the group, whatever it copies.
+    standing: CopyLimit,
     shared: OnceLock<Arc<CopyLimit>>,
     paused: AtomicBool,
     /// Told when anything of this is changed, or copying is to end.
@@ -78,6 +82,15 @@ impl CopyPace {
 
     pub(super) fn set_limit(&self, limit: Option<u64>) {
         self.limit.set(limit);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn standing_limit(&self) -> Option<u64> {
+        self.standing.get()
+    }
+
+    pub(super) fn set_standing_limit(&self, limit: Option<u64>) {
+        self.standing.set(limit);
         self.changed.notify_waiters();
     }
 
@@ -97,17 +110,15 @@ impl CopyPace {
     /// Takes a turn where it has come; else how long to wait for it.
     fn try_turn(&self, bytes: u64) -> Result<(), Duration> {
         let now = Instant::now();
-        let mut own = self.limit.turns();
-        let mut shared = self.shared.get().map(|shared| shared.turns());
-        let for_shared = shared.as_ref().map_or(Duration::ZERO, |shared| shared.wait(now));
-        let wait = own.wait(now).max(for_shared);
+        let shared = self.shared.get().map(|shared| &**shared);
+        let limits = [Some(&self.limit), Some(&self.standing), shared];
+        let mut all: SmallVec<[MutexGuard<'_, Turns>; 3]> =
+            limits.into_iter().flatten().map(CopyLimit::turns).collect();
+        let wait = all.iter().map(|turns| turns.wait(now)).max().unwrap_or_default();
         if !wait.is_zero() {
             return Err(wait);
         }
-        own.take(now, bytes);
-        if let Some(shared) = &mut shared {
-            shared.take(now, bytes);
-        }
+        all.iter_mut().for_each(|turns| turns.take(now, bytes));
         Ok(())
     }
 

@@ -62,7 +62,16 @@ impl Group {
         self.work.notified().await;
     }
 
-    /// Most bytes per second that are copied in the background from now on; `None`: as fast as it goes.
+    /// Most bytes per second that the group copies in the background, whatever it copies; `None`: as fast as it goes.
+    pub fn set_standing_copy_limit(&self, limit: Option<u64>) {
+        self.pace.set_standing_limit(limit);
+    }
+
+    pub fn standing_copy_limit(&self) -> Option<u64> {
+        self.pace.standing_limit()
+    }
+
+    /// The same, of what is copied at this time: the smaller limit counts.
     pub fn set_copy_limit(&self, limit: Option<u64>) {
         self.pace.set_limit(limit);
     }

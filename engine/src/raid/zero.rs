@@ -6,8 +6,9 @@
 use smallvec::SmallVec;
 
 use super::group::Group;
+use super::membership::Members;
 use super::write::{Content, Part};
-use crate::device::{Io, Request};
+use crate::device::{DeviceInfo, Io, Request};
 use crate::io::IoError;
 use crate::io::range_lock::Mode;
 use crate::types::ByteRange;
@@ -69,6 +70,19 @@ impl Group {
         }
     }
 
+    /// Makes never-written space blank on the members: zeros stand there afterwards, or the devices have it back. What of
+    /// `range` was ever written stays as it is.
+    pub async fn wipe(&self, range: ByteRange) -> Result<(), IoError> {
+        self.check_running()?;
+        let _claim = self.lock.claim(range, Mode::Exclusive).await;
+        let members = self.members.load_full();
+        let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
+        for (blank, _) in self.regions.runs(range).filter(|(_, written)| !written) {
+            self.start_zeros(&members, blank, |_| true, &mut operations);
+        }
+        self.answer_write(&members, &mut operations).await
+    }
+
     async fn forget(&self, granules: ByteRange, unmap: bool) -> Result<(), IoError> {
         let _claim = self.lock.claim(granules, Mode::Exclusive).await;
         self.regions.clear_written(granules);
@@ -78,12 +92,21 @@ impl Group {
         }
         let members = self.members.load_full();
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-        for piece in self.layout.pieces(granules) {
+        self.start_zeros(&members, granules, |info| info.zeroes_fast, &mut operations);
+        self.answer_write(&members, &mut operations).await
+    }
+
+    /// Has the members whose devices are `wanted` give `range` back, or write zeros there.
+    fn start_zeros(
+        &self,
+        members: &Members,
+        range: ByteRange,
+        wanted: impl Fn(DeviceInfo) -> bool,
+        operations: &mut SmallVec<[(usize, Io); 4]>,
+    ) {
+        for piece in self.layout.pieces(range) {
             for member in self.layout.column_members(piece.first_member) {
-                let Some(device) = members
-                    .writable(member)
-                    .filter(|device| device.info().zeroes_fast)
-                else {
+                let Some(device) = members.writable(member).filter(|device| wanted(device.info())) else {
                     continue;
                 };
                 let at = members.record.members[member].data_start + piece.member_at;
@@ -91,6 +114,5 @@ impl Group {
                 operations.push((member, device.start(Request::Zero { range, unmap: true })));
             }
         }
-        self.answer_write(&members, &mut operations).await
     }
 }

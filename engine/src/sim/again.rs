@@ -4,8 +4,8 @@
 use super::atlas;
 use super::device::SimDevice;
 use super::manager::Scene;
-use super::shape::VolumeShape;
-use super::world::{Verb, World, WorldError};
+use super::shape::{Level, VolumeShape};
+use super::world::{GroupHealth, Verb, World, WorldError};
 use crate::types::{OperationId, VolumeId};
 
 impl<W: World> Scene<W> {
@@ -16,13 +16,22 @@ impl<W: World> Scene<W> {
     /// Where something was done twice, or is answered otherwise than before.
     pub async fn ask_again(&self) {
         let open = self.operations.borrow().open();
-        for (operation, verb) in open {
+        for (operation, verb) in open.clone() {
             let over = match verb {
                 Verb::CreateVolume(shape) => self.create_again(operation, shape).await,
                 Verb::DeleteVolume(id) => self.delete_again(operation, id).await,
                 Verb::ExpandVolume { volume, capacity } => {
                     self.expand_again(operation, volume, capacity).await
                 }
+                Verb::TakeOutDisk(disk) => {
+                    let is_returned = |(_, verb): &(OperationId, Verb)| matches!(verb, Verb::ReturnDisk(returned) if returned.index() == disk);
+                    if self.take_out_again(operation, disk).await && !open.iter().any(is_returned) {
+                        self.taken_out.borrow_mut().insert(disk);
+                    }
+                    true
+                }
+                // What is blank already may be made so again; there is nothing that must be finished.
+                Verb::Format(_) => true,
                 Verb::ReturnDisk(disk) => self.return_again(operation, disk).await,
                 Verb::ReplaceMember { group, disk, with } => {
                     self.replace_again(operation, group, disk, with).await
@@ -55,9 +64,11 @@ impl<W: World> Scene<W> {
 
     async fn delete_again(&self, operation: OperationId, id: VolumeId) -> bool {
         self.ledger.borrow_mut().begin_delete(id);
-        let deleted = self.ask(operation, Verb::DeleteVolume(id)).await;
-        deleted.unwrap_or_else(|error| panic!("{id} is not deleted: {error}"));
-        self.ledger.borrow_mut().end_delete(id);
+        match self.ask(operation, Verb::DeleteVolume(id)).await {
+            Ok(_) => self.ledger.borrow_mut().end_delete(id),
+            Err(WorldError::Waiting(_)) => return false,
+            Err(error) => panic!("{id} is not deleted: {error}"),
+        }
         true
     }
 
@@ -80,6 +91,23 @@ impl<W: World> Scene<W> {
         true
     }
 
+    /// Whether it is known to be out now. Asked for again only where the atlas still allows what may not have happened
+    /// yet.
+    async fn take_out_again(&self, operation: OperationId, disk: usize) -> bool {
+        let situation = self.situation().await;
+        let is_member = |(_, health): &&(Level, GroupHealth)| health.members.contains(&disk);
+        let Some((level, health)) = situation.groups.iter().find(is_member) else {
+            return false;
+        };
+        let is_lost = health.serving && !health.in_sync.contains(&disk);
+        let is_allowed = is_lost || atlas::may_hurt(*level, health, &self.disks, disk);
+        if !is_allowed || situation.is_unnoticed(&self.disks) {
+            return false;
+        }
+        self.without(disk, self.ask(operation, Verb::TakeOutDisk(disk)))
+            .await
+    }
+
     /// Done again only where the atlas still allows what may not have happened yet.
     async fn replace_again(&self, operation: OperationId, group: usize, disk: usize, with: usize) -> bool {
         let situation = self.situation().await;
@@ -94,10 +122,7 @@ impl<W: World> Scene<W> {
         let is_allowed = is_lost || atlas::may_hurt(*level, health, &self.disks, disk);
         let is_there = self.given.borrow().contains(&with) && self.disks[with].answers();
         if is_allowed && is_there && !situation.is_unnoticed(&self.disks) {
-            self.disks[disk].distrust();
-            if self.ask(operation, verb).await.is_err() {
-                self.disks[disk].noticed();
-            }
+            self.without(disk, self.ask(operation, verb)).await;
         }
         true
     }

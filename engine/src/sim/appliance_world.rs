@@ -19,7 +19,9 @@ use crate::appliance::{
 use crate::device::Device;
 use crate::logical_device::SliceLength;
 use crate::map::{Layout, PlacementError};
+use crate::metadata::StoreError;
 use crate::planted::Planted;
+use crate::raid::membership::Serving;
 use crate::raid::{self, Group, GroupState, MemberStatus};
 use crate::types::geometry::OpenBlock;
 use crate::types::{
@@ -77,7 +79,9 @@ fn number(index: usize) -> u32 {
 fn refused(error: VerbError) -> WorldError {
     match error {
         VerbError::Placement(PlacementError::Slices(_)) => WorldError::NoSpace,
-        VerbError::GroupWaits(_) => WorldError::Waiting(error.to_string()),
+        VerbError::GroupWaits(_) | VerbError::Store(StoreError::NotTaken) => {
+            WorldError::Waiting(error.to_string())
+        }
         other => WorldError::Failed(other.to_string()),
     }
 }
@@ -138,6 +142,14 @@ async fn make(appliance: &Appliance, shape: &Shape, ids: &IdSource) -> Result<()
     Ok(())
 }
 
+async fn format(appliance: &Appliance, group: GroupId) -> Result<(), VerbError> {
+    let mut at = 0;
+    while let Some(range) = appliance.format_free(group, at, 1 << 20).await? {
+        at = range.end();
+    }
+    Ok(())
+}
+
 /// The group of a volume: in this world it lies in one.
 fn home(volume: &Volume) -> GroupNumber {
     let shape = volume.shape();
@@ -169,6 +181,10 @@ impl ApplianceWorld {
                 .filter_map(|member| disk(&member.device))
                 .collect(),
             in_sync: in_sync.filter_map(|member| disk(&member.device)).collect(),
+            in_use: (record.members.iter().zip(group.serving()))
+                .filter(|(_, serving)| *serving != Serving::Out)
+                .filter_map(|(member, _)| disk(&member.device))
+                .collect(),
         }
     }
 
@@ -285,6 +301,8 @@ impl World for ApplianceWorld {
                 let made = appliance.expand_volume(operation, volume, capacity, rest).await;
                 made.map(|_| ())
             }
+            Verb::Format(group) => format(&appliance, Self::group(&appliance, group).await?).await,
+            Verb::TakeOutDisk(disk) => appliance.fail_device(operation, self.device(disk)?).await,
             Verb::ReturnDisk(disk) => {
                 if !disk.drain().await {
                     return Err(WorldError::Failed("the disk is in use".into()));

@@ -63,6 +63,8 @@ pub struct Scene<W> {
     /// Disks that the program was given in this life: at its start, or since.
     pub given: Rc<RefCell<BTreeSet<usize>>>,
     pub operations: Rc<RefCell<Operations>>,
+    /// Disks that were taken out of service: nothing but their return brings them back.
+    pub taken_out: Rc<RefCell<BTreeSet<usize>>>,
 }
 
 impl<W> Clone for Scene<W> {
@@ -78,6 +80,7 @@ impl<W> Clone for Scene<W> {
             blank: self.blank.clone(),
             given: self.given.clone(),
             operations: self.operations.clone(),
+            taken_out: self.taken_out.clone(),
         }
     }
 }
@@ -118,7 +121,15 @@ impl<W: World> Scene<W> {
     ) -> Result<Option<VolumeId>, WorldError> {
         let name = format!("{operation} {verb:?}");
         self.stage.trace(format_args!("{name}"));
+        let returned = match &verb {
+            Verb::ReturnDisk(disk) => Some(disk.index()),
+            _ => None,
+        };
+        // From now on it may be back; and what took it out meanwhile was before that.
+        let forget = || returned.map(|disk| self.taken_out.borrow_mut().remove(&disk));
+        forget();
         let answer = self.world.manage(operation, verb).await;
+        forget();
         self.stage.trace(format_args!("{name}: {answer:?}"));
         answer
     }
@@ -159,7 +170,8 @@ impl<W: World> Scene<W> {
                     let index = dice.index(own.len());
                     self.delete(own.swap_remove(index)).await;
                 }
-                4..8 => self.expand(&mut dice).await,
+                4..7 => self.expand(&mut dice).await,
+                7 => self.format(&mut dice).await,
                 _ => self.change_member(&mut dice).await,
             }
         }
@@ -207,6 +219,12 @@ impl<W: World> Scene<W> {
         }
     }
 
+    /// Refused where the group fails meanwhile.
+    async fn format(&self, dice: &mut Dice) {
+        let group = dice.index(self.shape.groups.len());
+        let _ = self.manage(Verb::Format(group)).await;
+    }
+
     async fn expand(&self, dice: &mut Dice) {
         let volumes = self.world.volumes();
         if volumes.is_empty() {
@@ -225,7 +243,8 @@ impl<W: World> Scene<W> {
         }
     }
 
-    /// Brings a lost member back, or puts a spare in a member's place. A refusal is fine: an operator does not know all.
+    /// Takes a member out of service, brings a lost one back, or puts a spare in a member's place. A refusal is fine: an
+    /// operator does not know all.
     async fn change_member(&self, dice: &mut Dice) {
         let situation = self.situation().await;
         let group = dice.index(situation.groups.len());
@@ -235,21 +254,37 @@ impl<W: World> Scene<W> {
         }
         let disk = dice.pick(&health.members);
         let lost = !health.in_sync.contains(&disk);
+        let may_go = lost || atlas::may_hurt(*level, health, &self.disks, disk);
         let spare = self.blank.borrow().first().copied();
         match spare {
-            Some(with) if lost || atlas::may_hurt(*level, health, &self.disks, disk) => {
+            _ if may_go && dice.chance(40) => self.take_out(disk).await,
+            Some(with) if may_go => {
                 self.blank.borrow_mut().remove(0);
-                self.disks[disk].distrust();
-                if self
-                    .manage(Verb::ReplaceMember { group, disk, with })
-                    .await
-                    .is_err()
-                {
-                    self.disks[disk].noticed();
-                }
+                let replace = Verb::ReplaceMember { group, disk, with };
+                self.without(disk, self.manage(replace)).await;
             }
             _ if lost => self.give_back(disk).await,
             _ => {}
         }
+    }
+
+    async fn take_out(&self, disk: usize) {
+        if self.without(disk, self.manage(Verb::TakeOutDisk(disk))).await {
+            self.taken_out.borrow_mut().insert(disk);
+        }
+    }
+
+    /// Has the program do without a disk; whether it does.
+    pub(super) async fn without<A>(
+        &self,
+        disk: usize,
+        asked: impl Future<Output = Result<A, WorldError>>,
+    ) -> bool {
+        self.disks[disk].distrust();
+        let does = asked.await.is_ok();
+        if !does {
+            self.disks[disk].noticed();
+        }
+        does
     }
 }

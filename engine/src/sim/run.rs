@@ -20,7 +20,7 @@ use super::manager::{Operations, Scene};
 use super::medium::CrashKind;
 use super::shape::Shape;
 use super::stage::Stage;
-use super::world::{World, WorldError};
+use super::world::{Verb, World, WorldError};
 use crate::device::slots;
 use crate::types::IdSource;
 
@@ -85,6 +85,7 @@ struct Run<W> {
     given: Rc<RefCell<BTreeSet<usize>>>,
     ledger: Rc<RefCell<Ledger>>,
     operations: Rc<RefCell<Operations>>,
+    taken_out: Rc<RefCell<BTreeSet<usize>>>,
     /// By group: its members, as last heard.
     members: Vec<Vec<usize>>,
     /// By group: the disks that may be in sync. With all of them a start must succeed.
@@ -152,6 +153,7 @@ impl<W: World> Run<W> {
             given: Rc::default(),
             ledger: Rc::default(),
             operations: Rc::default(),
+            taken_out: Rc::default(),
             world: Rc::default(),
         }
     }
@@ -180,6 +182,7 @@ impl<W: World> Run<W> {
             "life {number} ends, crashed={crashed}, {:?}",
             fate.kind
         ));
+        self.check_taken_out();
         self.note_needed();
         drop(self.world.take());
         drop(tasks);
@@ -219,6 +222,7 @@ impl<W: World> Run<W> {
             blank: self.blank.clone(),
             given: self.given.clone(),
             operations: self.operations.clone(),
+            taken_out: self.taken_out.clone(),
         };
         scene.live(&fate.plan).await;
     }
@@ -274,6 +278,25 @@ impl<W: World> Run<W> {
         }
         let serving: Vec<bool> = groups.iter().map(|group| group.serving).collect();
         self.ledger.borrow_mut().reconcile(&volumes, &serving);
+    }
+
+    /// Nothing but its return brings a disk back that was taken out of service.
+    fn check_taken_out(&self) {
+        let open = self.operations.borrow().open();
+        let is_coming = |disk: usize| {
+            let returns = |verb: &Verb| matches!(verb, Verb::ReturnDisk(other) if other.index() == disk);
+            open.iter().any(|(_, verb)| returns(verb))
+        };
+        let mut taken_out = self.taken_out.borrow_mut();
+        taken_out.retain(|disk| !is_coming(*disk));
+        let groups = self.world.borrow().as_ref().map(|world| world.groups());
+        for (number, health) in groups.iter().flatten().enumerate() {
+            let back = health.in_use.iter().find(|disk| taken_out.contains(disk));
+            assert!(
+                back.is_none(),
+                "group {number} uses disk {back:?}, which was taken out: {health:?}"
+            );
+        }
     }
 
     /// What may be in sync after this life: what was said to be, and what may have become so since.

@@ -46,6 +46,8 @@ pub struct GroupHealth {
     pub members: Vec<usize>,
     /// Those of them that hold everything.
     pub in_sync: Vec<usize>,
+    /// Those of them that are read or written: in sync, or being copied to.
+    pub in_use: Vec<usize>,
 }
 
 /// What a manager asks for.
@@ -57,7 +59,11 @@ pub enum Verb {
         volume: VolumeId,
         capacity: u64,
     },
-    /// Takes a disk that failed or was missing into service again, and brings it in sync.
+    /// Makes the free space of a group blank.
+    Format(usize),
+    /// Takes a disk out of service until it is returned, over starts too.
+    TakeOutDisk(usize),
+    /// Takes a disk that failed, was missing or was taken out into service again, and brings it in sync.
     ReturnDisk(SimDevice),
     /// Makes `with`, a disk never used, a member in place of `disk`, and brings it in sync.
     ReplaceMember {

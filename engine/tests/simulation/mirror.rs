@@ -224,7 +224,8 @@ impl World for Mirror {
             serving: true,
             settled: true,
             members: members.clone(),
-            in_sync: members,
+            in_sync: members.clone(),
+            in_use: members,
         }]
     }
 

@@ -82,6 +82,7 @@ pub fn view(row: &catalog::devices::Device, live: Option<&Live>) -> View {
             _ => State::Absent,
         },
         failure: live.and_then(|live| live.state.failure.clone()),
+        taken_out: live.is_some_and(|live| live.state.taken_out),
         membership: live
             .and_then(|live| live.state.member.as_ref())
             .map(|member| Membership {
@@ -318,9 +319,11 @@ pub async fn rename(app: &App, operation: Uuid, id: Uuid, name: Option<String>) 
 
 /// Takes a device out of service.
 pub async fn fail(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Problem> {
+    let before = app.device_state(id).await?.taken_out;
     app.verb(async move |appliance| appliance.fail_device(OperationId(operation), DeviceId(id)).await)
         .await?;
-    changed(app, id, "device.taken_out", json!({}), json!({"state": "failed"})).await
+    let after = json!({"state": "failed", "taken_out": true});
+    changed(app, id, "device.taken_out", json!({"taken_out": before}), after).await
 }
 
 /// Whether a device can be given back: not while it serves.
@@ -337,6 +340,7 @@ pub async fn check_returnable(app: &App, id: Uuid) -> Result<(), Problem> {
 
 /// Takes a device into service again.
 pub async fn give_back(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Problem> {
+    let before = app.device_state(id).await?.taken_out;
     // Where it serves although it did not when the operation began, a start has taken it, after a crash.
     if !app.answered(operation).await? && check_returnable(app, id).await.is_ok() {
         let source = app.engine.locations.of(id).ok_or_else(|| {
@@ -359,8 +363,8 @@ pub async fn give_back(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Pro
         app,
         id,
         "device.returned",
-        json!({}),
-        json!({"state": "in_service"}),
+        json!({"taken_out": before}),
+        json!({"state": "in_service", "taken_out": false}),
     )
     .await
 }

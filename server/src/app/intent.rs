@@ -4,7 +4,7 @@ use ashlar_openapi::Problem;
 use ashlar_openapi::appliance::ApplianceChange;
 use ashlar_openapi::devices::NewDevice;
 use ashlar_openapi::exports::{ExportChange, NewExport};
-use ashlar_openapi::raid_groups::NewRaidGroup;
+use ashlar_openapi::raid_groups::{NewRaidGroup, RaidGroupChange};
 use ashlar_openapi::volumes::{Expand, MorePlacements, NewVolume};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -23,7 +23,7 @@ pub enum Intent {
     FailDevice { id: Uuid },
     ReturnDevice { id: Uuid },
     CreateRaidGroup { id: Uuid, new: NewRaidGroup },
-    RenameRaidGroup { id: Uuid, name: Option<String> },
+    ChangeRaidGroup { id: Uuid, change: RaidGroupChange },
     DeleteRaidGroup { id: Uuid },
     ReplaceMember { id: Uuid, old: Uuid, new: Uuid },
     CreateVolume { id: Uuid, new: Box<NewVolume> },
@@ -47,7 +47,7 @@ impl Intent {
             | Self::FailDevice { id }
             | Self::ReturnDevice { id } => ("device", *id),
             Self::CreateRaidGroup { id, .. }
-            | Self::RenameRaidGroup { id, .. }
+            | Self::ChangeRaidGroup { id, .. }
             | Self::DeleteRaidGroup { id }
             | Self::ReplaceMember { id, .. } => ("raid_group", *id),
             Self::CreateVolume { id, .. }
@@ -82,7 +82,7 @@ impl Intent {
             Self::FailDevice { .. } => "fail_device",
             Self::ReturnDevice { .. } => "return_device",
             Self::CreateRaidGroup { .. } => "create_raid_group",
-            Self::RenameRaidGroup { .. } => "rename_raid_group",
+            Self::ChangeRaidGroup { .. } => "change_raid_group",
             Self::DeleteRaidGroup { .. } => "delete_raid_group",
             Self::ReplaceMember { .. } => "replace_member",
             Self::CreateVolume { .. } => "create_volume",
@@ -109,7 +109,7 @@ impl Intent {
             Self::FailDevice { id } => devices::fail(app, operation, id).await,
             Self::ReturnDevice { id } => devices::give_back(app, operation, id).await,
             Self::CreateRaidGroup { id, new } => raid_groups::create(app, operation, id, new).await,
-            Self::RenameRaidGroup { id, name } => raid_groups::rename(app, operation, id, name).await,
+            Self::ChangeRaidGroup { id, change } => raid_groups::change(app, operation, id, change).await,
             Self::DeleteRaidGroup { id } => raid_groups::delete(app, operation, id).await,
             Self::ReplaceMember { id, old, new } => raid_groups::replace(app, operation, id, old, new).await,
             Self::CreateVolume { id, new } => volumes::create(app, operation, id, *new).await,

@@ -1,13 +1,17 @@
 //! RAID groups: making, naming, deleting, replacing members, and their logical devices as runs.
 
-use ashlar_engine::appliance::{GroupStatus, NewGroupRequest, Waste as EngineWaste};
+use std::time::Duration;
+
+use ashlar_engine::appliance::{GroupChange, GroupStatus, NewGroupRequest, VerbError, Waste as EngineWaste};
 use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::raid::membership::Serving;
 use ashlar_engine::raid::{GroupState, Level, MemberStatus};
 use ashlar_engine::types::{DeviceId, GroupId, OperationId};
 use ashlar_openapi::jobs::JobKind;
+use ashlar_openapi::operations::FormatRaidGroup;
 use ashlar_openapi::raid_groups::{
-    Member, NewRaidGroup, RaidGroup, RaidGroupMade, RaidGroupState, RaidLevel, Waiting, Waste,
+    Formatting, Member, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupMade, RaidGroupState, RaidLevel,
+    Waiting, Waste,
 };
 use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Range, Timestamp};
 use serde_json::json;
@@ -21,7 +25,7 @@ use super::operations::Done;
 use super::refusals::{of_engine, of_verb};
 use super::show::Show;
 use super::touched::Touched;
-use super::{App, facts, no_such};
+use super::{Answer, App, Caller, facts, no_such};
 use crate::catalog::{self, CatalogError};
 use crate::engine::EngineError;
 
@@ -168,7 +172,8 @@ pub fn view(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> RaidG
                 missing: waiting.missing.iter().map(|id| id.0).collect(),
             }),
         members: live.map(members).unwrap_or_default(),
-        bytes_to_sync: Bytes(status.map_or(0, |status| status.regions_to_sync as u64 * status.record.region)),
+        bytes_to_sync: Bytes(status.map_or(0, |status| status.copy.left)),
+        rate_limit_bytes_per_s: status.and_then(|status| status.standing_copy_limit).map(Bytes),
         presence: presence(row.presence),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
@@ -213,12 +218,21 @@ fn members(live: &Live) -> Vec<Member> {
         .collect()
 }
 
-/// A group's row, as the contract has it, with its ETag.
-pub async fn show(
+/// Names the state that an edit is meant for: what the catalog mirrors, and the limit, which only the engine knows.
+fn tag(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> String {
+    let tag = super::etag(row.version, row.updated_at);
+    match live.and_then(|live| live.status.standing_copy_limit) {
+        Some(limit) => format!("{}-{limit:x}\"", tag.trim_end_matches('"')),
+        None => tag,
+    }
+}
+
+/// A group's row with its ETag, and the group as the engine has it.
+pub async fn find(
     app: &App,
     connection: &mut PgConnection,
     id: Uuid,
-) -> Result<Option<(RaidGroup, String)>, CatalogError> {
+) -> Result<Option<(catalog::raid_groups::RaidGroup, Option<Live>, String)>, CatalogError> {
     let Some(row) = catalog::raid_groups::get(connection, id).await? else {
         return Ok(None);
     };
@@ -227,10 +241,18 @@ pub async fn show(
         .await
         .ok()
         .and_then(|mut found| found.pop().flatten());
-    Ok(Some((
-        view(&row, live.as_ref()),
-        super::etag(row.version, row.updated_at),
-    )))
+    let tag = tag(&row, live.as_ref());
+    Ok(Some((row, live, tag)))
+}
+
+/// A group as the contract has it, with its ETag.
+pub async fn show(
+    app: &App,
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<(RaidGroup, String)>, CatalogError> {
+    let found = find(app, connection, id).await?;
+    Ok(found.map(|(row, live, tag)| (view(&row, live.as_ref()), tag)))
 }
 
 fn event(kind: &'static str, id: Uuid, data: serde_json::Value) -> NewEvent {
@@ -273,22 +295,31 @@ pub async fn create(app: &App, operation: Uuid, id: Uuid, new: NewRaidGroup) -> 
     })
 }
 
-/// Names a group.
-pub async fn rename(app: &App, operation: Uuid, id: Uuid, name: Option<String>) -> Result<Done, Problem> {
-    let before = app.group_status(id).await?.name;
-    let wanted = name.clone();
+/// Changes a group's settings.
+pub async fn change(app: &App, operation: Uuid, id: Uuid, change: RaidGroupChange) -> Result<Done, Problem> {
+    let before = app.group_status(id).await?;
+    let before = json!({"name": before.name, "rate_limit_bytes_per_s": before.standing_copy_limit});
+    let wanted = GroupChange {
+        name: change
+            .name
+            .as_ref()
+            .map(|name| name.as_ref().map(ToString::to_string)),
+        copy_limit: change
+            .rate_limit_bytes_per_s
+            .map(|limit| limit.map(|limit| limit.0)),
+    };
     app.verb(async move |appliance| {
         appliance
-            .rename_group(OperationId(operation), GroupId(id), wanted.as_deref())
+            .change_group(OperationId(operation), GroupId(id), wanted)
             .await
     })
     .await?;
-    let after = json!({"name": name});
+    let after = json!(change);
     Ok(Done {
         touched: vec![Touched::RaidGroup(facts::of_group(&app.group_status(id).await?))],
         show: Show::RaidGroup { id },
         event: Some(event("raid_group.changed", id, after.clone())),
-        audited: audited(id, Some(json!({"name": before})), Some(after)),
+        audited: audited(id, Some(before), Some(after)),
     })
 }
 
@@ -304,18 +335,90 @@ pub async fn delete(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Proble
     })
 }
 
-/// Puts a free device in the place of a member; what is to be copied is a job.
-pub async fn replace(app: &App, operation: Uuid, id: Uuid, old: Uuid, new: Uuid) -> Result<Done, Problem> {
-    app.verb(async move |appliance| {
-        let operation = OperationId(operation);
-        appliance
-            .replace_member(operation, GroupId(id), DeviceId(old), DeviceId(new))
+impl App {
+    /// Has the free logical devices of a group made blank, or only says which these are.
+    ///
+    /// # Errors
+    /// Where the group does not serve.
+    pub async fn format_group(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        dry_run: bool,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Problem> {
+        let status = self.group_status(id).await?;
+        if status.state.is_none() {
+            return Err(of_verb(&VerbError::GroupWaits(status.record.number)));
+        }
+        let slice = status.record.slice;
+        let formatting = |job| Formatting {
+            job,
+            logical_devices: Natural(status.free_slices),
+            bytes: Bytes(u64::from(status.free_slices) * slice),
+        };
+        if dry_run {
+            return Ok(Answer::of::<FormatRaidGroup>(&formatting(None)).status(200));
+        }
+        let new = NewJob {
+            kind: JobKind::Format,
+            subject_kind: "raid_group",
+            subject: id,
+            params: json!({}),
+            bytes_total: Some(status.record.slices() * slice),
+        };
+        self.begin_job::<FormatRaidGroup>(caller, new, wait, |job| formatting(Some(job)))
             .await
-    })
-    .await?;
-    let status = app.group_status(id).await?;
-    let left = status.regions_to_sync as u64 * status.record.region;
+    }
+}
+
+/// What a replacement has come to, where it is asked for again.
+enum Replaced {
+    Not,
+    /// The new member is being copied to.
+    Copying,
+    InSync,
+}
+
+fn replaced(status: &GroupStatus, old: Uuid, new: Uuid) -> Replaced {
+    let record = &status.record;
+    match (record.member(DeviceId(old)), record.member(DeviceId(new))) {
+        (None, Some(member)) if record.members[member].status == MemberStatus::InSync => Replaced::InSync,
+        (None, Some(_)) => Replaced::Copying,
+        _ => Replaced::Not,
+    }
+}
+
+/// Puts a free device in the place of a member; what is to be copied is a job. Where just that is being done already, it
+/// is left alone, and its job answered.
+pub async fn replace(app: &App, operation: Uuid, id: Uuid, old: Uuid, new: Uuid) -> Result<Done, Problem> {
     let data = json!({"old": old, "new": new});
+    let before = match app.answered(operation).await? {
+        true => Replaced::Not,
+        false => replaced(&app.group_status(id).await?, old, new),
+    };
+    match before {
+        Replaced::Not => {
+            app.verb(async move |appliance| {
+                let operation = OperationId(operation);
+                appliance
+                    .replace_member(operation, GroupId(id), DeviceId(old), DeviceId(new))
+                    .await
+            })
+            .await?;
+        }
+        Replaced::Copying => {}
+        Replaced::InSync => {
+            return Err(Problem::new(
+                ProblemType::NotAMember,
+                format!("device {old} is no member of the RAID group: device {new} is, and in sync"),
+                "there is nothing to replace: look at the group's members",
+            )
+            .at("/old"));
+        }
+    }
+    let status = app.group_status(id).await?;
+    let is_new = !matches!(before, Replaced::Copying);
     Ok(Done {
         touched: vec![Touched::RaidGroup(facts::of_group(&status))],
         show: Show::Job(NewJob {
@@ -323,9 +426,9 @@ pub async fn replace(app: &App, operation: Uuid, id: Uuid, old: Uuid, new: Uuid)
             subject_kind: "raid_group",
             subject: id,
             params: data.clone(),
-            bytes_total: Some(left),
+            bytes_total: Some(status.copy.left),
         }),
-        event: Some(event("raid_group.member_replaced", id, data.clone())),
+        event: is_new.then(|| event("raid_group.member_replaced", id, data)),
         audited: audited(id, Some(json!({"member": old})), Some(json!({"member": new}))),
     })
 }

@@ -151,11 +151,16 @@ fn of_device(error: &VerbError) -> (ProblemType, &'static str) {
             "replace the device, or move the data away first",
         ),
         VerbError::DeviceAbsent(_) => (ProblemType::DeviceAbsent, "bring it back first"),
+        VerbError::DeviceTakenOut(_) => (
+            ProblemType::DeviceAbsent,
+            "return it first, or use another device",
+        ),
         VerbError::DeviceServes(_) => (
             ProblemType::DeviceInService,
             "there is nothing to return: it serves",
         ),
         VerbError::DeviceInUse { .. } => (ProblemType::DeviceInUse, "use a device that is in no RAID group"),
+        VerbError::NotAMember { .. } => (ProblemType::NotAMember, "name one of the group's members"),
         VerbError::DeviceTwice(_) => (ProblemType::MemberTwice, "name each device once"),
         VerbError::TooFewMembers { .. } => (ProblemType::TooFewMembers, "name more devices"),
         VerbError::TooManyMembers { .. } => (ProblemType::TooManyMembers, "name fewer devices"),

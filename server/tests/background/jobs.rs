@@ -238,7 +238,10 @@ async fn a_job_that_waits_its_turn_can_be_paused_and_cancelled_and_some_verbs_ar
     let rebuild = queued(&life, JobKind::Rebuild).await;
     let refused = verb(&life.app, rebuild.id, Verb::Cancel).await.unwrap_err();
     assert_eq!(refused.kind, ProblemType::JobKind);
-    assert_eq!(refused.correction.allowed, ["device.identify", "support_bundle"]);
+    assert_eq!(
+        refused.correction.allowed,
+        ["raid_group.format", "device.identify", "support_bundle"]
+    );
     let bundle = queued(&life, JobKind::SupportBundle).await;
     let refused = verb(&life.app, bundle.id, Verb::Pause).await.unwrap_err();
     assert_eq!(refused.kind, ProblemType::JobKind);

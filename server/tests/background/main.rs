@@ -7,6 +7,7 @@ mod bundle;
 mod cluster;
 mod engine_events;
 mod events;
+mod format;
 mod jobs;
 mod life;
 mod prune;

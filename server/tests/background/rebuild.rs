@@ -5,8 +5,11 @@ use std::sync::Arc;
 use ashlar_engine::raid::GroupState;
 use ashlar_openapi::events::EventFilter;
 use ashlar_openapi::jobs::{Job as View, JobKind};
-use ashlar_openapi::operations::{CreateRaidGroup, FailDevice, PauseJob, ReplaceMember, ReturnDevice};
-use ashlar_openapi::raid_groups::{NewRaidGroup, RaidLevel};
+use ashlar_openapi::operations::{
+    ChangeRaidGroup, CreateRaidGroup, FailDevice, PauseJob, ReplaceMember, ReturnDevice,
+};
+use ashlar_openapi::raid_groups::{NewRaidGroup, RaidGroup, RaidGroupChange, RaidLevel};
+use ashlar_openapi::{Bytes, ProblemType};
 use ashlar_server::app::intent::Intent;
 use ashlar_server::app::jobs::verbs::Verb;
 use ashlar_server::background::jobs::rebuild::make_wanted;
@@ -51,6 +54,75 @@ async fn a_replaced_member_is_a_job_that_ends_when_the_copies_are_equal() {
     let ended = life.job(job.id, |job| job.finished_at.is_some()).await;
     assert_eq!(ended.state, JobState::Succeeded, "{ended:?}");
     assert_eq!(Some(ended.bytes_done), ended.bytes_total);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_that_is_asked_for_again_answers_its_job_and_is_refused_once_that_has_ended() {
+    let mut life = Life::idle().await;
+    let (group, _, old) = mirror(&life).await;
+    let new = life.device(SIZE).await;
+    let hold = Copying {
+        paused: true,
+        limit: None,
+    };
+    life.app.engine.copy(group, hold).await.unwrap();
+    let replace = Intent::ReplaceMember { id: group, old, new };
+    let first: View = body(&life.change::<ReplaceMember>(replace.clone()).await);
+    let membership = life.status(group).await.record.membership;
+    let again: View = body(&life.change::<ReplaceMember>(replace.clone()).await);
+    assert_eq!(again.id, first.id);
+    assert_eq!(
+        life.status(group).await.record.membership,
+        membership,
+        "nothing is started over"
+    );
+    let events = life.events().await;
+    let told = events
+        .iter()
+        .filter(|event| event.kind == "raid_group.member_replaced");
+    assert_eq!(told.count(), 1);
+
+    life.start();
+    let ended = life.job(first.id, |job| job.finished_at.is_some()).await;
+    assert_eq!(ended.state, JobState::Succeeded);
+    let caller = Life::caller::<ReplaceMember>();
+    let refused = life
+        .app
+        .change(&caller, replace, async |_| Ok(()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind, ProblemType::NotAMember);
+    assert!(refused.cause.contains(&new.to_string()), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_a_group_is_shown_names_its_state_and_outlives_a_jobs() {
+    let life = Life::busy().await;
+    let (group, ..) = mirror(&life).await;
+    let set = async |limit: Option<u64>| {
+        let change = RaidGroupChange {
+            rate_limit_bytes_per_s: Some(limit.map(Bytes)),
+            ..RaidGroupChange::default()
+        };
+        let answer = life
+            .change::<ChangeRaidGroup>(Intent::ChangeRaidGroup { id: group, change })
+            .await;
+        let shown: RaidGroup = body(&answer);
+        assert_eq!(shown.rate_limit_bytes_per_s, limit.map(Bytes));
+        answer.etag.unwrap()
+    };
+    let (none, some, other) = (
+        set(None).await,
+        set(Some(1 << 20)).await,
+        set(Some(2 << 20)).await,
+    );
+    assert!(none != some && some != other && none != other);
+    let free = Copying {
+        paused: false,
+        limit: None,
+    };
+    life.app.engine.copy(group, free).await.unwrap();
+    assert_eq!(life.status(group).await.standing_copy_limit, Some(2 << 20));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::appliance::Appliance;
 use crate::appliance::tests::{Bench, GROUP, MIB, device_id, flush, read, run, write};
+use crate::appliance::{Appliance, GroupChange};
 use crate::raid::{Group, GroupState, Level};
 use crate::types::{ByteRange, GroupNumber};
 
@@ -124,6 +124,48 @@ fn the_limit_of_all_groups_holds_beside_a_groups_own_and_an_end_waits_for_no_tur
         assert!(copied(&bench, &group) <= 256 << 10);
         appliance.stop().await;
         assert!(group.copy_progress().left > 0);
+    });
+}
+
+#[test]
+fn a_groups_own_limit_holds_over_starts_and_at_once_when_it_is_changed_and_the_smallest_counts() {
+    run(async {
+        let bench = Bench::new(3);
+        let (appliance, group) = replaced(&bench).await;
+        let limit = async |appliance: &Appliance, limit| {
+            let change = GroupChange {
+                copy_limit: Some(limit),
+                ..GroupChange::default()
+            };
+            appliance.change_group(bench.op(), GROUP, change).await.unwrap();
+        };
+        limit(&appliance, Some(MIB)).await;
+        group.set_copy_paused(false);
+        seconds(1).await;
+        assert!(bounds(MIB).contains(&copied(&bench, &group)));
+        // A job's limit, and its end.
+        group.set_copy_limit(Some(MIB / 2));
+        seconds(1).await;
+        assert!(bounds(MIB / 2).contains(&copied(&bench, &group)));
+        group.set_copy_limit(None);
+        seconds(1).await;
+        assert!(bounds(MIB).contains(&copied(&bench, &group)));
+        drop((group, appliance));
+
+        let appliance = bench.open(&[0, 1, 2]).await;
+        let status = appliance.find_group(GROUP).await.unwrap();
+        assert_eq!((status.standing_copy_limit, status.copy_limit), (Some(MIB), None));
+        let group = appliance.group(GroupNumber(0)).unwrap();
+        copied(&bench, &group);
+        seconds(1).await;
+        assert!(bounds(MIB).contains(&copied(&bench, &group)));
+        limit(&appliance, None).await;
+        seconds(2).await;
+        assert_eq!(group.state(), GroupState::Optimal);
+        drop((group, appliance));
+        let appliance = bench.open(&[0, 1, 2]).await;
+        let status = appliance.find_group(GROUP).await.unwrap();
+        assert_eq!(status.standing_copy_limit, None);
     });
 }
 

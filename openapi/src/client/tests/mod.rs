@@ -42,7 +42,7 @@ fn device(number: u32) -> Value {
     json!({
         "id": Uuid::from_u128(number.into()), "number": number, "name": null, "kind": "file", "location": "/d",
         "capacity_bytes": 1 << 30, "block_bytes": 512, "state": "in_service", "failure": null, "membership": null,
-        "holds_metadata": true, "presence": "present",
+        "holds_metadata": true, "taken_out": false, "presence": "present",
         "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
     })
 }

@@ -2,9 +2,10 @@
 
 use ashlar_openapi::Problem;
 use ashlar_openapi::operations::{
-    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, GetRaidGroup, ListLogicalDevices, ListRaidGroups,
-    ReplaceMember,
+    ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, FormatRaidGroup, GetRaidGroup, ListLogicalDevices,
+    ListRaidGroups, ReplaceMember,
 };
+use ashlar_openapi::raid_groups::RaidGroupChange;
 use ashlar_openapi::sort::{NumberedKey, Sort};
 use uuid::Uuid;
 
@@ -12,7 +13,8 @@ use super::{check_present, chosen, number, wire_presence};
 use crate::api::incoming::Incoming;
 use crate::api::{Asked, Routes};
 use crate::app::intent::Intent;
-use crate::app::{Answer, App, check_match, etag, no_such, order, raid_groups, reading};
+use crate::app::jobs::verbs::check_limit;
+use crate::app::{Answer, App, check_match, no_such, order, raid_groups, reading};
 use crate::catalog;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -23,6 +25,7 @@ pub fn routes(routes: Routes) -> Routes {
         .on::<ChangeRaidGroup, _>(change)
         .on::<DeleteRaidGroup, _>(delete)
         .on::<ReplaceMember, _>(replace)
+        .on::<FormatRaidGroup, _>(format)
         .on::<ListLogicalDevices, _>(list_logical_devices)
 }
 
@@ -70,14 +73,12 @@ async fn show(app: &App, id: Uuid) -> Result<Answer, Problem> {
 }
 
 async fn check(app: &App, id: Uuid, if_match: Option<&str>) -> Result<(), Problem> {
-    let row = reading(&app.catalog, async |connection| {
-        catalog::raid_groups::get(connection, id).await
+    let found = reading(&app.catalog, async |connection| {
+        raid_groups::find(app, connection, id).await
     })
     .await?;
-    check_present("RAID group", id, row.as_ref().map(|row| row.presence))?;
-    row.map_or(Ok(()), |row| {
-        check_match(if_match, &etag(row.version, row.updated_at))
-    })
+    check_present("RAID group", id, found.as_ref().map(|(row, ..)| row.presence))?;
+    found.map_or(Ok(()), |(.., tag)| check_match(if_match, &tag))
 }
 
 async fn create(asked: Asked, incoming: Incoming<CreateRaidGroup>) -> Result<Answer, Problem> {
@@ -95,20 +96,20 @@ async fn create(asked: Asked, incoming: Incoming<CreateRaidGroup>) -> Result<Ans
 
 async fn change(asked: Asked, incoming: Incoming<ChangeRaidGroup>) -> Result<Answer, Problem> {
     let id = incoming.id();
-    let Some(name) = incoming.body.name else {
+    let change = incoming.body;
+    if change == RaidGroupChange::default() {
         check(&asked.app, id, incoming.if_match.as_deref()).await?;
         return show(&asked.app, id).await;
-    };
-    let intent = Intent::RenameRaidGroup {
-        id,
-        name: name.map(|name| name.into_string()),
-    };
+    }
+    check_limit(change.rate_limit_bytes_per_s.flatten())?;
     let if_match = incoming.if_match;
     asked
         .app
-        .change(&asked.caller, intent, async |app| {
-            check(app, id, if_match.as_deref()).await
-        })
+        .change(
+            &asked.caller,
+            Intent::ChangeRaidGroup { id, change },
+            async |app| check(app, id, if_match.as_deref()).await,
+        )
         .await
 }
 
@@ -134,7 +135,19 @@ async fn replace(asked: Asked, incoming: Incoming<ReplaceMember>) -> Result<Answ
         .app
         .change(&asked.caller, intent, async |app| check(app, id, None).await)
         .await?;
-    asked.app.wait_for_job(answer, incoming.wait).await
+    asked
+        .app
+        .wait_for_job::<ReplaceMember>(answer, incoming.wait, |job| job)
+        .await
+}
+
+async fn format(asked: Asked, incoming: Incoming<FormatRaidGroup>) -> Result<Answer, Problem> {
+    let id = incoming.id();
+    check(&asked.app, id, None).await?;
+    asked
+        .app
+        .format_group(&asked.caller, id, incoming.dry_run, incoming.wait)
+        .await
 }
 
 async fn list_logical_devices(

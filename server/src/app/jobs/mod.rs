@@ -10,7 +10,7 @@ use std::time::Duration;
 use ashlar_openapi::document::BASE;
 use ashlar_openapi::jobs::{Job, JobKind, JobState, Subject};
 use ashlar_openapi::operations::GetJob;
-use ashlar_openapi::{Bytes, Problem, ProblemType, Timestamp};
+use ashlar_openapi::{Bytes, Operation, Problem, ProblemType, Timestamp};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -194,10 +194,16 @@ impl App {
     }
 
     /// Waits for the job of an answer to end: 200 with the job where it has within the time, else 202 with it as it is.
+    /// `body` tells of it as the operation does.
     ///
     /// # Errors
     /// Where the job has gone.
-    pub async fn wait_for_job(&self, answer: Answer, wait: Option<Duration>) -> Result<Answer, Problem> {
+    pub async fn wait_for_job<O: Operation>(
+        &self,
+        answer: Answer,
+        wait: Option<Duration>,
+        body: impl Fn(Job) -> O::Answer,
+    ) -> Result<Answer, Problem> {
         let (Some(wait), Some(id)) = (wait, job_of(&answer)) else {
             return Ok(answer);
         };
@@ -208,8 +214,8 @@ impl App {
             Err(problem) => return Err(problem),
         };
         let status = if row.finished_at.is_some() { 200 } else { 202 };
-        Ok(self
-            .job_answer(&row)
+        Ok(Answer::of::<O>(&body(self.job_view(&row)))
+            .tagged(tag(&row))
             .status(status)
             .located(format_args!("/jobs/{id}")))
     }

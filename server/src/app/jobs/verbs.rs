@@ -8,7 +8,7 @@ use std::time::Duration;
 use ashlar_openapi::devices::Identify;
 use ashlar_openapi::jobs::{JobChange, JobKind};
 use ashlar_openapi::operations::{CreateSupportBundle, IdentifyDevice};
-use ashlar_openapi::{Operation, Problem, ProblemType};
+use ashlar_openapi::{Bytes, Operation, Problem, ProblemType};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ impl Verb {
     pub fn is_known_by(self, kind: JobKind) -> bool {
         match kind {
             JobKind::Rebuild => self != Self::Cancel,
-            JobKind::Identify => true,
+            JobKind::Identify | JobKind::Format => true,
             JobKind::SupportBundle => self == Self::Cancel,
         }
     }
@@ -113,6 +113,22 @@ impl Verb {
             legal => Ok(legal),
         }
     }
+}
+
+/// Whether something may be limited so.
+///
+/// # Errors
+/// Where nothing would ever be done.
+pub fn check_limit(limit: Option<Bytes>) -> Result<(), Problem> {
+    if limit != Some(Bytes(0)) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemType::InvalidValue,
+        "a limit of 0 bytes per second would be no progress at all",
+        "give at least 1, or pause the job",
+    )
+    .at("/rate_limit_bytes_per_s"))
 }
 
 impl App {
@@ -179,14 +195,7 @@ impl App {
             check_match(if_match, &tag(&row))?;
             return Ok(self.job_answer(&row));
         };
-        if limit.is_some_and(|limit| limit.0 == 0) {
-            return Err(Problem::new(
-                ProblemType::InvalidValue,
-                "a limit of 0 bytes per second would be no progress at all",
-                "give at least 1, or pause the job",
-            )
-            .at("/rate_limit_bytes_per_s"));
-        }
+        check_limit(limit)?;
         let limit = limit.map(|limit| limit.0);
         self.job_verb(caller, id, Verb::Limit, limit, if_match).await
     }
@@ -226,7 +235,8 @@ impl App {
             params: json!({"seconds": seconds}),
             bytes_total: None,
         };
-        self.begin_job::<IdentifyDevice>(caller, new, wait).await
+        self.begin_job::<IdentifyDevice>(caller, new, wait, |job| job)
+            .await
     }
 
     /// Has a support bundle made; while one is being made, that one.
@@ -245,14 +255,20 @@ impl App {
             params: json!({}),
             bytes_total: None,
         };
-        self.begin_job::<CreateSupportBundle>(caller, new, wait).await
+        self.begin_job::<CreateSupportBundle>(caller, new, wait, |job| job)
+            .await
     }
 
-    async fn begin_job<O: Operation<Answer = ashlar_openapi::jobs::Job>>(
+    /// Makes a job, or finds the one that does the same, and waits for it. `body` tells of it as the operation does.
+    ///
+    /// # Errors
+    /// Where the catalog is away.
+    pub(in crate::app) async fn begin_job<O: Operation>(
         &self,
         caller: &Caller,
         new: NewJob,
         wait: Option<Duration>,
+        body: impl Fn(ashlar_openapi::jobs::Job) -> O::Answer,
     ) -> Result<Answer, Problem> {
         let answer = match Change::begin(&self.catalog, caller).await? {
             Begun::Answered(answer) => answer,
@@ -265,14 +281,14 @@ impl App {
                     before: None,
                     after: Some(told(&row)),
                 });
-                let answer = Answer::of::<O>(&self.job_view(&row)).tagged(tag(&row));
+                let answer = Answer::of::<O>(&body(self.job_view(&row))).tagged(tag(&row));
                 let answer = answer.located(format_args!("/jobs/{}", row.id));
                 let answer = change.commit(answer).await?;
                 self.jobs.changed();
                 answer
             }
         };
-        self.wait_for_job(answer, wait).await
+        self.wait_for_job::<O>(answer, wait, body).await
     }
 }
 

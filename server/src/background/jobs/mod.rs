@@ -6,6 +6,7 @@
 //! Invariants: a state and the event that tells of it are one transaction. Only the task of a job, or a round where there
 //! is none, brings the job to its end.
 
+pub mod format;
 pub mod identify;
 pub mod rebuild;
 pub mod support_bundle;
@@ -140,6 +141,7 @@ async fn guarded(app: Arc<App>, id: Uuid, kind: JobKind, mut work: Work) {
     inner.spawn(async move {
         let outcome = match kind {
             JobKind::Rebuild => rebuild::run(&mut work).await,
+            JobKind::Format => format::run(&mut work).await,
             JobKind::Identify => identify::run(&mut work).await,
             JobKind::SupportBundle => support_bundle::run(&mut work).await,
         };

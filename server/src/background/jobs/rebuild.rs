@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ashlar_engine::appliance::{Appliance, GroupStatus};
-use ashlar_engine::raid::GroupState;
+use ashlar_engine::raid::{CopyProgress, GroupState};
 use ashlar_engine::types::GroupId;
 use ashlar_openapi::jobs::JobKind;
 use ashlar_openapi::{Problem, ProblemType};
@@ -20,11 +20,6 @@ use crate::engine::copying::Copying;
 
 /// How often the group is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Bytes that the group has still to copy.
-fn left(status: &GroupStatus) -> u64 {
-    status.regions_to_sync as u64 * status.record.region
-}
 
 /// Makes a job for every group that copies and has none.
 ///
@@ -47,7 +42,7 @@ pub async fn make_wanted(app: &App, unfinished: &[Job]) -> Result<(), CatalogErr
             subject_kind: "raid_group",
             subject: id,
             params: json!({}),
-            bytes_total: Some(left(&status)),
+            bytes_total: Some(status.copy.left),
         };
         transact(&app.catalog, async move |connection| {
             make(connection, new, None).await
@@ -70,14 +65,7 @@ fn copies(status: &GroupStatus) -> bool {
 /// Follows the group until it is equal.
 pub async fn run(work: &mut Work) -> Result<Outcome, Cancelled> {
     let group = work.job.subject_id;
-    let mut followed = Followed {
-        total: work
-            .job
-            .bytes_total
-            .and_then(|total| u64::try_from(total).ok())
-            .unwrap_or(0),
-        done: u64::try_from(work.job.bytes_done).unwrap_or(0),
-    };
+    let mut followed = Followed::since(u64::try_from(work.job.bytes_done).unwrap_or(0));
     let outcome = loop {
         let control = work.control();
         let copying = Copying {
@@ -96,7 +84,7 @@ pub async fn run(work: &mut Work) -> Result<Outcome, Cancelled> {
             Err(error) => Some(error.to_string()),
             Ok(None) => break Outcome::Failed(no_such("RAID group", group)),
             Ok(Some(status)) => {
-                followed.see(left(&status));
+                followed.see(status.copy);
                 match seen(&status) {
                     Seen::Copies => None,
                     Seen::Waits(why) => Some(why),
@@ -107,9 +95,6 @@ pub async fn run(work: &mut Work) -> Result<Outcome, Cancelled> {
         work.progress(followed.progress(waiting_for)).await;
         work.control_changed(LOOK).await;
     };
-    if outcome == Outcome::Succeeded(None) {
-        followed.see(0);
-    }
     work.last_progress(followed.progress(None)).await;
     let unlimited = Copying {
         paused: false,
@@ -145,23 +130,36 @@ fn seen(status: &GroupStatus) -> Seen {
     }
 }
 
-/// What was copied, from what is left: that can grow, for hosts write and devices come.
+/// What was copied. The engine counts anew with each copying that begins, and with each start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Followed {
-    total: u64,
-    done: u64,
+    /// By copyings before the one that goes on.
+    before: u64,
+    now: CopyProgress,
 }
 
 impl Followed {
-    fn see(&mut self, left: u64) {
-        self.total = self.total.max(self.done + left);
-        self.done = self.total - left;
+    /// From where an earlier life of the process has come to.
+    fn since(before: u64) -> Self {
+        let now = CopyProgress::default();
+        Self { before, now }
+    }
+
+    fn see(&mut self, copy: CopyProgress) {
+        if copy.done < self.now.done {
+            self.before += self.now.done;
+        }
+        self.now = copy;
+    }
+
+    fn done(self) -> u64 {
+        self.before + self.now.done
     }
 
     fn progress(self, waiting_for: Option<String>) -> Progress {
         Progress {
-            done: self.done,
-            total: Some(self.total),
+            done: self.done(),
+            total: Some(self.done() + self.now.left),
             waiting_for,
         }
     }
@@ -174,14 +172,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_done_never_goes_back_and_never_beyond_the_whole(left in proptest::collection::vec(0..1000_u64, 1..50)) {
-            let mut followed = Followed { total: left[0], done: 0 };
-            for left in left {
-                let before = followed.done;
-                followed.see(left);
-                prop_assert!(followed.done >= before);
-                prop_assert_eq!(followed.total - followed.done, left);
+        fn what_is_done_never_goes_back_and_never_beyond_the_whole(
+            before in 0..1000_u64,
+            seen in proptest::collection::vec((0..1000_u64, 0..1000_u64), 1..50),
+        ) {
+            let mut followed = Followed::since(before);
+            for (done, left) in seen {
+                let last = followed.done();
+                followed.see(CopyProgress { done, left });
+                prop_assert!(followed.done() >= last);
+                let progress = followed.progress(None);
+                prop_assert_eq!(progress.total.unwrap() - progress.done, left);
             }
         }
+    }
+
+    #[test]
+    fn copyings_one_after_the_other_add_up() {
+        let mut followed = Followed::since(5);
+        for (done, left) in [(0, 10), (10, 0), (0, 4), (3, 1)] {
+            followed.see(CopyProgress { done, left });
+        }
+        let progress = followed.progress(None);
+        assert_eq!((progress.done, progress.total), (18, Some(19)));
     }
 }
