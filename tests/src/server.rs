@@ -37,9 +37,14 @@ pub struct Saved {
 }
 
 impl Home {
-    /// An empty one.
+    /// An empty one, in memory.
     pub fn new() -> Self {
-        let dir = open_folder();
+        Self::on(Store::Memory)
+    }
+
+    /// An empty one.
+    pub fn on(store: Store) -> Self {
+        let dir = open_folder(store);
         std::fs::create_dir(dir.path().join("live")).expect("a folder can be made");
         std::fs::create_dir(dir.path().join("live/devices")).expect("a folder can be made");
         Self { dir }
@@ -67,7 +72,7 @@ impl Home {
     /// Copies everything; no server may run.
     pub fn save(&self) -> Saved {
         self.postgres_is_gone();
-        let dir = open_folder();
+        let dir = open_folder(Store::Memory);
         copy(&self.live(), dir.path());
         Saved { dir }
     }
@@ -244,8 +249,8 @@ pub fn serve(data: &Path, more: &[&str]) -> Command {
 }
 
 /// A temporary folder that Postgres' user can pass through.
-fn open_folder() -> TempDir {
-    let dir = folder(Store::Memory);
+pub fn open_folder(store: Store) -> TempDir {
+    let dir = folder(store);
     let mode = std::fs::Permissions::from_mode(0o711);
     std::fs::set_permissions(dir.path(), mode).expect("the folder is ours");
     dir
@@ -315,10 +320,13 @@ impl Managed {
         };
         let address = |scheme: &str| {
             let found = line.split_whitespace().find_map(|word| word.strip_prefix(scheme));
-            let found = found.and_then(|address| address.parse().ok());
-            found.unwrap_or_else(|| panic!("no {scheme} in the ready line: {line}"))
+            found.and_then(|address| address.parse().ok())
         };
-        (server.api, server.nbd) = (address("https://"), address("nbd://"));
+        let api = address("https://").or_else(|| address("http://"));
+        let (Some(api), Some(nbd)) = (api, address("nbd://")) else {
+            panic!("an address is missing in the ready line: {line}")
+        };
+        (server.api, server.nbd) = (api, nbd);
         Ok(server)
     }
 
@@ -366,7 +374,7 @@ impl Managed {
         Api::over_socket(&self.data.join("ashlar.sock"))
     }
 
-    /// Where the API listens for HTTPS.
+    /// Where the API listens: for HTTPS, unless it was started for plain HTTP.
     pub fn https(&self) -> SocketAddr {
         self.api
     }
