@@ -78,6 +78,9 @@ impl App {
 
     /// The operation that the same request began before: by its key, or by the id that the client chose for the object.
     async fn known(&self, caller: &Caller, intent: &Intent) -> Result<Option<Uuid>, Problem> {
+        if caller.key.is_none() && !intent.creates() {
+            return Ok(None);
+        }
         let (kind, object) = intent.object();
         let found = super::reading(&self.catalog, async |connection| {
             let by_key = match &caller.key {
