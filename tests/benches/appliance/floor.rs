@@ -16,6 +16,7 @@ use ashlar_server::catalog::operations::{self, NewOperation};
 use ashlar_server::catalog::{CatalogError, keeper};
 use ashlar_server::data_dir::DataDir;
 use ashlar_server::postgres::{Cluster, PORT, ROLE, Running, State as PostgresState};
+use ashlar_server::stand_back::stand_back;
 use ashlar_tests::appliance::Store;
 use axum::extract::{Path as InPath, Query, State};
 use axum::http::StatusCode;
@@ -87,6 +88,8 @@ pub(crate) fn id(number: u64) -> Uuid {
 
 /// The floor's process, until its input ends.
 pub(crate) fn serve(folder: &Path) {
+    // As our server does, and Postgres under both.
+    stand_back();
     let data = DataDir::open(folder).expect("the folder is ours");
     let cluster = Cluster::prepare(data.path(), None).expect("Postgres is installed");
     let postgres = Running::start(cluster).expect("a thread can be started");
