@@ -19,7 +19,7 @@ SIMULATION := cargo test --package ashlar-engine --profile sim --features sim --
 
 .PHONY: help
 help: ## Say what there is to make
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 .PHONY: run
 run: toolchain ## Run an appliance in ./data (DIR, LISTEN, NBD_LISTEN), and say what to do with it
@@ -50,10 +50,20 @@ demo: deps ## See a write survive kill -9
 	scripts/demo.sh
 
 .PHONY: bench
-bench: deps ## Measure beside other NBD servers, and the inner loops (SECS, REPS, SIZE, DISK_DIR)
+bench: bench-engine bench-appliance ## Measure everything, see docs/benches.md (SECS, REPS)
+
+.PHONY: bench-engine
+bench-engine: deps ## Measure beside other NBD servers, and the inner loops (SIZE, DISK_DIR)
 	cargo build --release --package ashlar-engine --bin ashlar-engine
 	cargo bench --package ashlar-engine --bench map --bench volume --bench scale
 	tests/bench/nbd_matrix.py
+
+# The floor and the program are built alike.
+.PHONY: bench-appliance
+bench-appliance: deps ## Measure the API, a large appliance, listeners, hosts beside a busy API (APPLIANCE)
+	cargo build --release --package ashlar-cli
+	ASHLAR_PROGRAM="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/ashlar" \
+	  cargo bench --package ashlar-tests --profile release --bench appliance
 
 .PHONY: fuzz
 fuzz: toolchain ## Fuzz every byte parser, FUZZ_SECONDS each

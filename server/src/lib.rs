@@ -1,8 +1,8 @@
 //! The appliance process: everything around the engine that people and programs manage it by.
 //!
 //! Downwards: `api` (HTTP) → `app` (what is asked, without HTTP) → `catalog` (Postgres) and `engine` (the appliance on the
-//! data plane). `background` reconciles; `auth` knows credentials; `listen`, `certificate`, `postgres`, `data_dir` and
-//! `files` know the operating system.
+//! data plane). `background` reconciles; `auth` knows credentials; `listen`, `certificate`, `postgres`, `data_dir`,
+//! `files` and `stand_back` know the operating system.
 
 pub mod api;
 pub mod app;
@@ -17,4 +17,5 @@ pub mod listen;
 pub mod log_ring;
 pub mod postgres;
 pub mod serve;
+pub mod stand_back;
 pub mod steps;

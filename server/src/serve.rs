@@ -33,6 +33,7 @@ use crate::files::FileError;
 use crate::listen::{Sockets, bind_maintenance};
 use crate::log_ring::LogRing;
 use crate::postgres::{Cluster, PostgresError, Running};
+use crate::stand_back::stand_back;
 
 /// How long the start waits for the catalog before it serves without.
 const CATALOG_PATIENCE: Duration = Duration::from_secs(60);
@@ -100,6 +101,7 @@ pub fn serve(settings: &Settings) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("control")
+        .on_thread_start(stand_back)
         .build()
         .map_err(ServeError::Runtime)?;
     let served = runtime.block_on(run(settings, &data_dir));

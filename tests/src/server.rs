@@ -37,9 +37,14 @@ pub struct Saved {
 }
 
 impl Home {
-    /// An empty one.
+    /// An empty one, in memory.
     pub fn new() -> Self {
-        let dir = open_folder();
+        Self::on(Store::Memory)
+    }
+
+    /// An empty one.
+    pub fn on(store: Store) -> Self {
+        let dir = open_folder(store);
         std::fs::create_dir(dir.path().join("live")).expect("a folder can be made");
         std::fs::create_dir(dir.path().join("live/devices")).expect("a folder can be made");
         Self { dir }
@@ -67,7 +72,7 @@ impl Home {
     /// Copies everything; no server may run.
     pub fn save(&self) -> Saved {
         self.postgres_is_gone();
-        let dir = open_folder();
+        let dir = open_folder(Store::Memory);
         copy(&self.live(), dir.path());
         Saved { dir }
     }
@@ -244,8 +249,8 @@ pub fn serve(data: &Path, more: &[&str]) -> Command {
 }
 
 /// A temporary folder that Postgres' user can pass through.
-fn open_folder() -> TempDir {
-    let dir = folder(Store::Memory);
+pub fn open_folder(store: Store) -> TempDir {
+    let dir = folder(store);
     let mode = std::fs::Permissions::from_mode(0o711);
     std::fs::set_permissions(dir.path(), mode).expect("the folder is ours");
     dir

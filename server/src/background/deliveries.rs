@@ -21,6 +21,8 @@ use crate::catalog::{CatalogError, events, webhooks};
 
 /// How often it is looked where nothing calls for it: attempts become due with time.
 const PERIOD: Duration = Duration::from_secs(2);
+/// How long changes gather before it is looked what they brought: each look touches every webhook's row.
+const GATHER: Duration = Duration::from_millis(100);
 /// Deliveries at a time, each to another webhook.
 const MOST: u32 = 32;
 /// How often an event is tried.
@@ -53,7 +55,7 @@ pub async fn run(app: Arc<App>) {
         tokio::select! {
             () = app.until_stopping() => break,
             Some(_) = sender.tasks.join_next() => {}
-            _ = changes.changed() => {}
+            _ = changes.changed() => tokio::time::sleep(GATHER).await,
             _ = state.changed() => {}
             () = tokio::time::sleep(PERIOD) => {}
         }

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use super::cluster::as_account;
 use super::{Cluster, PostgresError, os_error};
+use crate::stand_back::stand_back;
 
 /// Pause before the server is started again, doubled with each failure in a row up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -99,7 +100,11 @@ impl Running {
         let (of_thread, runs) = (Arc::clone(&shared), Arc::clone(&cluster));
         let thread = std::thread::Builder::new()
             .name("postgres".into())
-            .spawn(move || supervise(&runs, &of_thread))
+            .spawn(move || {
+                // The database server inherits it.
+                stand_back();
+                supervise(&runs, &of_thread);
+            })
             .map_err(os_error("starting a thread for", &cluster.data()))?;
         Ok(Self {
             cluster,

@@ -1,0 +1,139 @@
+//! Hosts while the API is as busy as sixteen clients make it, and while it is not, in turns.
+//!
+//! Host and clients run on the appliance's own machine here, and take processor from it that they would not take in life.
+//! All have the usual priority: clients that stood back would not keep the API busy. So what is seen is whether the server
+//! gives way, and the clients' part of the processor counts against it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use ashlar_tests::appliance::{Store, folder};
+use ashlar_tests::nbd::Endpoint;
+use ashlar_tests::process::{command, fio_report};
+use ashlar_tests::server::Home;
+use serde_json::json;
+
+use crate::load::{self, Make};
+use crate::signed_in::SignedIn;
+use crate::table::Row;
+use crate::table::Wanted::{AtLeast, Nothing};
+use crate::usage;
+
+const CONNECTIONS: u64 = 16;
+/// What the host uses, and what the API's clients do besides.
+const VOLUME: u64 = 512 << 20;
+const SMALL: u64 = 64;
+
+/// One measurement.
+struct Turn {
+    iops: f64,
+    p99_ms: f64,
+    /// Answers of the API a second; none where it was not asked.
+    answers: f64,
+}
+
+pub(crate) fn measure() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (store, name) in [(Store::Memory, "memory"), (Store::Direct, "a disk")] {
+        let devices = folder(store);
+        let ours = SignedIn::start(Home::on(store));
+        ours.mirror(store, devices.path(), VOLUME + (SMALL << 20));
+        ours.fill(SMALL);
+        ours.volume(SMALL, VOLUME);
+        let export = json!({"volume": crate::floor::id(SMALL)});
+        ours.api().post("/exports", &export).granted();
+        // So that what is read is there.
+        fio(&ours, &["--rw=write", "--bs=1m", "--iodepth=8"]);
+        for workload in ["randread", "randwrite"] {
+            rows.extend(beside_idle(&ours, name, workload));
+        }
+    }
+    rows
+}
+
+/// The mix of what clients ask: mostly reads, some changes.
+fn mix(ours: &SignedIn) -> Make {
+    let of: [Make; 4] = [
+        ours.read_volume(SMALL),
+        ours.read_page(),
+        ours.rename_webhook(),
+        ours.rename_volume(SMALL),
+    ];
+    let parts = [0, 0, 0, 0, 0, 0, 1, 1, 2, 3];
+    std::sync::Arc::new(move |n| {
+        let part = usize::try_from(n % 10).expect("less than ten");
+        of[parts[part]](n)
+    })
+}
+
+fn fio(ours: &SignedIn, options: &[&str]) -> serde_json::Value {
+    let Endpoint::Tcp(address) = ours.server.nbd() else {
+        unreachable!("hosts attach over TCP")
+    };
+    let uri = format!("--uri=nbd://{address}/volume-{SMALL}");
+    let mut fio = command(
+        "fio",
+        ["--name=host", "--ioengine=nbd", "--thread", "--norandommap"],
+    );
+    fio_report(fio.arg(uri).args(options))
+}
+
+/// A run of the host, while the API is asked or is not.
+fn one(ours: &SignedIn, workload: &str, asked: Option<&Make>) -> Turn {
+    let (rw, runs) = (format!("--rw={workload}"), crate::seconds().as_secs());
+    let runs = format!("--runtime={runs}");
+    let options = [&rw, "--bs=4k", "--iodepth=16", "--time_based", &runs];
+    let (end, address) = (AtomicBool::new(false), ours.address());
+    let (report, answers) = std::thread::scope(|scope| {
+        let clients = asked.map(|make| {
+            let end = &end;
+            scope.spawn(move || {
+                let begun = Instant::now();
+                let count = load::run_until(address, CONNECTIONS, make, end).count();
+                count as f64 / begun.elapsed().as_secs_f64()
+            })
+        });
+        let report = fio(ours, &options);
+        end.store(true, Ordering::Relaxed);
+        let answers = clients.map(|clients| clients.join().expect("clients do not panic"));
+        (report, answers.unwrap_or_default())
+    });
+    let side = &report["jobs"][0][if workload == "randread" { "read" } else { "write" }];
+    let p99_ns = side["clat_ns"]["percentile"]["99.000000"].as_f64();
+    Turn {
+        iops: side["iops"].as_f64().expect("fio counts"),
+        p99_ms: p99_ns.expect("fio counts") / 1e6,
+        answers,
+    }
+}
+
+fn beside_idle(ours: &SignedIn, store: &str, workload: &str) -> Vec<Row> {
+    let (pid, lasts, make) = (ours.server.pid(), crate::seconds(), mix(ours));
+    let (mut iops, mut p99, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    for repetition in 0..crate::number("REPS", 3) {
+        let measure = |asked| usage::quietly(pid, || one(ours, workload, asked)).of;
+        let (busy, idle) = if repetition % 2 == 0 {
+            let busy = measure(Some(&make));
+            (busy, measure(None))
+        } else {
+            let idle = measure(None);
+            (measure(Some(&make)), idle)
+        };
+        iops.push((busy.iops, idle.iops));
+        p99.push((busy.p99_ms, idle.p99_ms));
+        let alone = usage::quietly(pid, || {
+            load::run(ours.address(), CONNECTIONS, lasts, &make).count()
+        });
+        answers.push((busy.answers, alone.of as f64 / lasts.as_secs_f64()));
+    }
+    let name = |what: &str| format!("hosts on {store}, {workload} 4 KiB, depth 16: {what}");
+    vec![
+        Row::beside(name("IOPS, API busy beside idle"), &iops, AtLeast(0.9)),
+        Row::beside(name("p99 ms, API busy beside idle"), &p99, Nothing),
+        Row::beside(
+            name("answers of the API a second, beside no host"),
+            &answers,
+            Nothing,
+        ),
+    ]
+}
