@@ -58,12 +58,14 @@ bench-engine: deps ## Measure beside other NBD servers, and the inner loops (SIZ
 	cargo bench --package ashlar-engine --bench map --bench volume --bench scale
 	tests/bench/nbd_matrix.py
 
-# The floor and the program are built alike.
+# The floor and the program are built alike, and of the same pieces: both packages are named each time.
+APPLIANCE_BENCH := --package ashlar-cli --package ashlar-tests --bench appliance
+
 .PHONY: bench-appliance
 bench-appliance: deps ## Measure the API, a large appliance, listeners, hosts beside a busy API (APPLIANCE)
-	cargo build --release --package ashlar-cli
+	cargo build --release $(APPLIANCE_BENCH) --bin ashlar
 	ASHLAR_PROGRAM="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release/ashlar" \
-	  cargo bench --package ashlar-tests --profile release --bench appliance
+	  cargo bench --profile release $(APPLIANCE_BENCH)
 
 .PHONY: fuzz
 fuzz: toolchain ## Fuzz every byte parser, FUZZ_SECONDS each
