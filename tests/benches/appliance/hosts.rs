@@ -1,11 +1,12 @@
-//! Hosts while the API is as busy as sixteen clients make it, and while it is not, in turns.
+//! Hosts while the API is asked, and while it is not, in turns: at the pace of much automation, and as fast as sixteen
+//! clients can.
 //!
 //! Host and clients run on the appliance's own machine here, and take processor from it that they would not take in life.
 //! All have the usual priority: clients that stood back would not keep the API busy. So what is seen is whether the server
 //! gives way, and the clients' part of the processor counts against it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ashlar_tests::appliance::{Store, folder};
 use ashlar_tests::nbd::Endpoint;
@@ -20,6 +21,8 @@ use crate::table::Wanted::{AtLeast, Nothing};
 use crate::usage;
 
 const CONNECTIONS: u64 = 16;
+/// Of each connection: together they ask 200 times a second.
+const EVERY: Duration = Duration::from_millis(80);
 /// What the host uses, and what the API's clients do besides.
 const VOLUME: u64 = 512 << 20;
 const SMALL: u64 = 64;
@@ -78,18 +81,27 @@ fn fio(ours: &SignedIn, options: &[&str]) -> serde_json::Value {
     fio_report(fio.arg(uri).args(options))
 }
 
+/// How the API is asked.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    make: &'a Make,
+    /// None: as fast as it answers.
+    every: Option<Duration>,
+}
+
 /// A run of the host, while the API is asked or is not.
-fn one(ours: &SignedIn, workload: &str, asked: Option<&Make>) -> Turn {
+fn one(ours: &SignedIn, workload: &str, asked: Option<Asked<'_>>) -> Turn {
     let (rw, runs) = (format!("--rw={workload}"), crate::seconds().as_secs());
     let runs = format!("--runtime={runs}");
     let options = [&rw, "--bs=4k", "--iodepth=16", "--time_based", &runs];
     let (end, address) = (AtomicBool::new(false), ours.address());
     let (report, answers) = std::thread::scope(|scope| {
-        let clients = asked.map(|make| {
+        let clients = asked.map(|asked| {
             let end = &end;
             scope.spawn(move || {
                 let begun = Instant::now();
-                let count = load::run_until(address, CONNECTIONS, make, end).count();
+                let Asked { make, every } = asked;
+                let count = load::run_until(address, CONNECTIONS, make, every, end).count();
                 count as f64 / begun.elapsed().as_secs_f64()
             })
         });
@@ -109,31 +121,54 @@ fn one(ours: &SignedIn, workload: &str, asked: Option<&Make>) -> Turn {
 
 fn beside_idle(ours: &SignedIn, store: &str, workload: &str) -> Vec<Row> {
     let (pid, lasts, make) = (ours.server.pid(), crate::seconds(), mix(ours));
-    let (mut iops, mut p99, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+    let name = |what: &str| format!("hosts on {store}, {workload} 4 KiB, depth 16: {what}");
+    let mut rows = Vec::new();
+    let [paced, fast] = [Some(EVERY), None].map(|every| Asked { make: &make, every });
+    let (iops, p99, _) = in_turns(pid, ours, workload, paced);
+    rows.push(Row::beside(
+        name("IOPS, API asked 200 times a second beside idle"),
+        &iops,
+        AtLeast(0.9),
+    ));
+    rows.push(Row::beside(name("p99 ms, the same"), &p99, Nothing));
+    let (iops, p99, answers) = in_turns(pid, ours, workload, fast);
+    rows.push(Row::beside(
+        name("IOPS, API as busy as can be beside idle"),
+        &iops,
+        Nothing,
+    ));
+    rows.push(Row::beside(name("p99 ms, the same"), &p99, Nothing));
+    let alone = usage::quietly(pid, || {
+        load::run(ours.address(), CONNECTIONS, lasts, &make).count()
+    });
+    let alone = alone.of as f64 / lasts.as_secs_f64();
+    let answers: Vec<_> = answers.into_iter().map(|busy| (busy, alone)).collect();
+    rows.push(Row::beside(
+        name("answers of the API a second, beside no host"),
+        &answers,
+        Nothing,
+    ));
+    rows
+}
+
+/// Ours beside the same without the API being asked.
+type Turns = Vec<(f64, f64)>;
+
+/// IOPS and 99th percentiles beside those of an idle API, and answers of the API a second.
+fn in_turns(pid: u32, ours: &SignedIn, workload: &str, asked: Asked<'_>) -> (Turns, Turns, Vec<f64>) {
+    let (mut iops, mut p99, mut answers) = (Turns::new(), Turns::new(), Vec::new());
     for repetition in 0..crate::number("REPS", 3) {
         let measure = |asked| usage::quietly(pid, || one(ours, workload, asked)).of;
         let (busy, idle) = if repetition % 2 == 0 {
-            let busy = measure(Some(&make));
+            let busy = measure(Some(asked));
             (busy, measure(None))
         } else {
             let idle = measure(None);
-            (measure(Some(&make)), idle)
+            (measure(Some(asked)), idle)
         };
         iops.push((busy.iops, idle.iops));
         p99.push((busy.p99_ms, idle.p99_ms));
-        let alone = usage::quietly(pid, || {
-            load::run(ours.address(), CONNECTIONS, lasts, &make).count()
-        });
-        answers.push((busy.answers, alone.of as f64 / lasts.as_secs_f64()));
+        answers.push(busy.answers);
     }
-    let name = |what: &str| format!("hosts on {store}, {workload} 4 KiB, depth 16: {what}");
-    vec![
-        Row::beside(name("IOPS, API busy beside idle"), &iops, AtLeast(0.9)),
-        Row::beside(name("p99 ms, API busy beside idle"), &p99, Nothing),
-        Row::beside(
-            name("answers of the API a second, beside no host"),
-            &answers,
-            Nothing,
-        ),
-    ]
+    (iops, p99, answers)
 }

@@ -118,30 +118,41 @@ pub(crate) fn clients<T>(work: impl Future<Output = T>) -> T {
 
 /// Has so many connections ask for so long.
 pub(crate) fn run(address: SocketAddr, connections: u64, lasts: Duration, make: &Make) -> Latencies {
-    let end = AtomicBool::new(false);
     clients(async {
         let begun = Instant::now();
-        drive(address, connections, make, &end, &|| begun.elapsed() >= lasts).await
+        let over = || begun.elapsed() >= lasts;
+        drive(address, connections, make, None, &over).await
     })
 }
 
-/// Has so many connections ask until it is told to end.
-pub(crate) fn run_until(address: SocketAddr, connections: u64, make: &Make, end: &AtomicBool) -> Latencies {
-    clients(drive(address, connections, make, end, &|| false))
+/// Has so many connections ask until it is told to end; each once in `every` at most.
+pub(crate) fn run_until(
+    address: SocketAddr,
+    connections: u64,
+    make: &Make,
+    every: Option<Duration>,
+    end: &AtomicBool,
+) -> Latencies {
+    let over = || end.load(Ordering::Relaxed);
+    clients(drive(address, connections, make, every, &over))
 }
 
 async fn drive(
     address: SocketAddr,
     connections: u64,
     make: &Make,
-    end: &AtomicBool,
+    every: Option<Duration>,
     over: &dyn Fn() -> bool,
 ) -> Latencies {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let client = async || {
         let mut connection = Connection::open(address).await;
         let mut took = Vec::new();
-        while !over() && !end.load(Ordering::Relaxed) {
+        let mut turns = every.map(tokio::time::interval);
+        while !over() {
+            if let Some(turns) = &mut turns {
+                turns.tick().await;
+            }
             let request = make(NEXT.fetch_add(1, Ordering::Relaxed));
             let sent = Instant::now();
             connection.ask(request).await;
