@@ -70,6 +70,64 @@ fn damaged_metadata_that_nobody_else_has_keeps_the_groups_waiting_until_the_user
     });
 }
 
+/// Where frames stand in a device's metadata area.
+async fn frames(bench: &Bench, index: usize) -> Vec<usize> {
+    let examined = examine(bench.device(index)).await.unwrap().unwrap();
+    let area = examined.superblock.layout.metadata;
+    let at = |at| usize::try_from(at).unwrap();
+    (at(area.start())..at(area.end()))
+        .step_by(4096)
+        .filter(|&at| bench.devices[index].content(at, 8) == b"ASHLRmet")
+        .collect()
+}
+
+/// An appliance of four devices, of which the first three held the metadata and the second is a group. A start with the
+/// last three has the fourth take the first one's place, and the power fails when only the third knows of that.
+async fn cut_off_when_one_of_three_names_a_fourth() -> Bench {
+    let bench = Bench::new(4);
+    let appliance = bench.create_empty().await;
+    let plain = NewGroupRequest {
+        members: vec![device_id(1)],
+        ..group(Level::Raid0, 1)
+    };
+    appliance.create_group(bench.op(), &plain).await.unwrap();
+    drop(appliance);
+    let appliance = bench.open(&[0, 1, 2, 3]).await;
+    assert_eq!(appliance.metadata_holders().await, [0, 1, 2].map(device_id));
+    drop(appliance);
+    let before = frames(&bench, 1).await.len();
+    drop(bench.open(&[1, 2, 3]).await);
+    let commits = frames(&bench, 1).await.len() - before;
+    // The first repeats the list that was, the second names the fourth as well.
+    for (index, kept) in [(1, 1), (2, 2), (3, 1)] {
+        for &at in frames(&bench, index).await.iter().rev().take(commits - kept) {
+            bench.devices[index].scribble(at, &[0; 4096]);
+        }
+    }
+    bench
+}
+
+#[test]
+fn a_start_after_one_that_was_cut_off_counts_on_every_holder_that_is_there_when_one_takes_no_writes() {
+    run(async {
+        let bench = cut_off_when_one_of_three_names_a_fourth().await;
+        bench.devices[0].fill_up();
+        let appliance = bench.open(&[0, 1, 3, 2]).await;
+        assert!(appliance.group(GroupNumber(0)).is_some());
+        assert_eq!(appliance.metadata_holders().await, [1, 2, 3].map(device_id));
+    });
+}
+
+#[test]
+fn a_start_after_one_that_was_cut_off_comes_back_to_an_odd_number_of_holders() {
+    run(async {
+        let bench = cut_off_when_one_of_three_names_a_fourth().await;
+        let appliance = bench.open(&[0, 1, 2, 3]).await;
+        assert!(appliance.group(GroupNumber(0)).is_some());
+        assert_eq!(appliance.metadata_holders().await.len(), 3);
+    });
+}
+
 /// What stands in the metadata of an appliance with one mirrored and one plain group, changed by `records`, which get the
 /// mirrored group's record; then the appliance is started again.
 async fn reopened_with(records: impl FnOnce(GroupRecord) -> Vec<Record>) -> Appliance {

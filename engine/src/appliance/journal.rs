@@ -125,14 +125,35 @@ impl Ledger {
 /// Up to [`MAX_HOLDERS`] devices with their metadata areas, those first that hold the metadata already; an odd number
 /// where more than two.
 pub(super) fn choose_holders(there: Vec<Present>, named: &[DeviceId]) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
+    choose_at_least(0, there, named)
+}
+
+/// With whom a start begins: the same, and every device that is there and holds the metadata already, be they more. A
+/// start that a crash cut off leaves a list on its way from one to the next, which counts with half of either; one that is
+/// not asked cannot stand in where another takes no writes. Whoever is too many goes once the holders are renewed.
+pub(super) fn holders_at_start(
+    there: Vec<Present>,
+    named: &[DeviceId],
+) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
+    let holds = |present: &&Present| named.contains(&present.handle.id());
+    let holding = there.iter().filter(holds).count();
+    choose_at_least(holding, there, named)
+}
+
+fn choose_at_least(
+    least: usize,
+    there: Vec<Present>,
+    named: &[DeviceId],
+) -> Vec<(Arc<DeviceHandle>, ByteRange)> {
     let (mut all, others): (Vec<_>, Vec<_>) = there
         .into_iter()
         .partition(|present| named.contains(&present.handle.id()));
     all.extend(others);
-    all.truncate(MAX_HOLDERS);
-    if all.len() > 2 && all.len().is_multiple_of(2) {
-        all.pop();
-    }
+    let wanted = match all.len().min(MAX_HOLDERS) {
+        even if even > 2 && even.is_multiple_of(2) => even - 1,
+        few_or_odd => few_or_odd,
+    };
+    all.truncate(wanted.max(least));
     all.into_iter()
         .map(|present| (present.handle, present.superblock.layout.metadata))
         .collect()

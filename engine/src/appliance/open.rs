@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use super::devices::{NewDevice, check_new_devices, check_unmade, device_records, label_new};
 use super::error::VerbError;
-use super::journal::{Ledger, Present, choose_holders};
+use super::journal::{Ledger, Present, holders_at_start};
 use super::names::check_name;
 use super::operation::{DeviceMade, answered};
 use super::out_of_service::keep_out;
@@ -208,7 +208,7 @@ impl Appliance {
         let is_whole = elected.diverged.is_empty() && elected.damaged.is_empty();
         let may_write = elected.quorum || forced || (is_whole && every_group_starts);
         let taken = if may_write {
-            let holders = choose_holders(usable, &elected.named);
+            let holders = holders_at_start(usable, &elected.named);
             take(&store, holders, forced, next_epoch).await
         } else {
             Err(StoreError::NotTaken)

@@ -13,6 +13,7 @@ pub(crate) struct MemoryDevice {
 struct Inner {
     content: Vec<u8>,
     fail_all: bool,
+    is_full: bool,
     hold_reads: bool,
     held: Vec<SlotId>,
     written: Vec<ByteRange>,
@@ -30,6 +31,7 @@ impl MemoryDevice {
         let inner = Inner {
             content: vec![0; capacity],
             fail_all: false,
+            is_full: false,
             hold_reads: false,
             held: Vec::new(),
             written: Vec::new(),
@@ -47,6 +49,11 @@ impl MemoryDevice {
 
     pub(crate) fn fail_everything(&self, fail: bool) {
         self.inner.lock().unwrap().fail_all = fail;
+    }
+
+    /// Writes find no space from now on.
+    pub(crate) fn fill_up(&self) {
+        self.inner.lock().unwrap().is_full = true;
     }
 
     /// Reads from now on are answered by [`fail_held`](Self::fail_held) only.
@@ -119,6 +126,9 @@ impl Device for MemoryDevice {
                 let len = buf.len();
                 buf.as_mut_slice().copy_from_slice(&inner.content[at..at + len]);
                 completion.buf = Some(buf);
+            }
+            Request::Write { .. } | Request::Zero { .. } if inner.is_full => {
+                completion.result = Err(DeviceError::NoSpace);
             }
             Request::Write { at, data, .. } => {
                 inner.written.push(ByteRange::between(at, at + data.len() as u64));

@@ -13,7 +13,8 @@ use crate::device::{DeviceError, DeviceHandle};
 use crate::io::BufSlice;
 use crate::types::{ByteRange, CommitId, DeviceId, IdSource, LogId};
 
-/// How many devices hold the metadata at most; an odd number, so that losing two of five is borne.
+/// How many devices hold the metadata at most, but for one that comes before another goes; an odd number, so that losing
+/// two of five is borne.
 pub const MAX_HOLDERS: usize = 5;
 
 /// Why metadata could not be read or changed. Nothing was changed.
@@ -134,7 +135,7 @@ impl<S: State> Store<S> {
     ) -> Result<(), StoreError> {
         let mut inner = self.inner.lock().await;
         let mut live = Vec::new();
-        for (device, range) in devices.into_iter().take(MAX_HOLDERS) {
+        for (device, range) in devices {
             let known = inner
                 .live
                 .iter()
