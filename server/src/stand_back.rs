@@ -7,9 +7,15 @@
 /// ninth of a data thread's weight.
 const NICENESS: i32 = 10;
 
-/// Has this thread, and what it starts from now on, stand back.
+/// Has this thread, and what it starts from now on, stand back. One that does already, stays as it is.
 pub fn stand_back() {
-    if let Err(error) = rustix::process::nice(NICENESS) {
+    // Of the calling thread, not of the process: such are the calls on Linux.
+    let set = match rustix::process::getpriority_process(None) {
+        Ok(niceness) if niceness >= NICENESS => Ok(()),
+        Ok(_) => rustix::process::setpriority_process(None, NICENESS),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = set {
         tracing::warn!(%error, "a thread of the control plane does not stand back");
     }
 }
