@@ -15,6 +15,20 @@ use rustix::process::geteuid;
 /// Others may pass through, for the database server may be another user; nobody else may list or write.
 const MODE: u32 = 0o711;
 const LOCK_FILE: &str = "ashlar.lock";
+/// What an appliance keeps there for itself. Whatever else lies there is the administrator's.
+const OWN: [&str; 11] = [
+    LOCK_FILE,
+    "admin-password",
+    "appliance.json",
+    "ashlar.sock",
+    "devices.json",
+    "keys.json",
+    "postgres",
+    "rate-limit.json",
+    "service-key.json",
+    "support",
+    "tls",
+];
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +51,12 @@ pub enum DataDirError {
 
 fn process(pid: &Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+/// Whether a path, relative to the data folder, is of what an appliance keeps there for itself.
+pub fn is_own(within: &Path) -> bool {
+    let first = within.components().next();
+    first.is_some_and(|first| OWN.iter().any(|own| first.as_os_str() == *own))
 }
 
 /// A data folder that this process has to itself.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use ashlar_tests::ground::{VOLUME, create_volume, export_id, file_source, small};
+use ashlar_tests::ground::{VOLUME, add_device, create_volume, export_id, file_source, small};
 use ashlar_tests::load::{ledger, verify, write_all_and_flush};
 use ashlar_tests::nbd::Client;
 use ashlar_tests::server::Home;
@@ -69,6 +69,75 @@ fn imported_devices_bring_objects_and_data_and_offer_nothing_before_they_are_tol
         .granted();
     assert_eq!(verify(&server.nbd(), &mut written), written.blocks());
     create_volume(&api, 1, "later");
+    server.stop();
+}
+
+#[test]
+fn a_device_that_an_import_did_not_find_is_taken_in_at_the_start_at_which_it_is_there() {
+    let (old, new) = (Home::new(), Home::new());
+    let server = old.start();
+    small(&old, &server.api());
+    // Most of the devices are there without device 1.
+    add_device(&old, &server.api(), 2);
+    server.stop();
+    for name in ["0", "2"] {
+        std::fs::rename(old.device(name), new.device(name)).expect("both are on one file system");
+    }
+    let server = new.start();
+    let api = server.api();
+    let imported = api
+        .post("/appliance/import", &sources(&new, &["0", "1", "2"]))
+        .granted();
+    assert_eq!(imported["state"], "waiting");
+    server.stop();
+    std::fs::rename(old.device("1"), new.device("1")).expect("both are on one file system");
+    let server = new.start();
+    let api = server.api();
+    assert_eq!(api.get("/appliance").granted()["state"], "serving");
+    for device in api.get("/devices").granted()["items"]
+        .as_array()
+        .expect("a page has items")
+    {
+        assert_eq!(device["state"], "in_service", "{device:#}");
+        assert_ne!(device["location"], "unknown", "{device:#}");
+    }
+    server.stop();
+}
+
+#[test]
+fn of_an_import_and_an_addition_at_once_one_decides_what_the_appliance_is() {
+    let (old, new) = (Home::new(), Home::new());
+    let server = old.start();
+    small(&old, &server.api());
+    let theirs = server.api().get("/appliance").granted()["id"].clone();
+    server.stop();
+    move_devices(&old, &new);
+    let server = new.start();
+    let added = json!({"source": file_source(&new.device("2"), Some(64 << 20))});
+    let (imported, added) = std::thread::scope(|scope| {
+        let importing = scope.spawn(|| {
+            server
+                .api()
+                .post("/appliance/import", &sources(&new, &["0", "1"]))
+        });
+        let adding = scope.spawn(|| server.api().post("/devices", &added));
+        let answers = (importing.join(), adding.join());
+        (
+            answers.0.expect("it is answered"),
+            answers.1.expect("it is answered"),
+        )
+    });
+    // What comes second is refused or is about the appliance that came first.
+    added.granted();
+    if imported.status != 200 {
+        assert_eq!(imported.refused(), "appliance-not-blank");
+    }
+    let id = server.api().get("/appliance").granted()["id"].clone();
+    assert_eq!(id == theirs, imported.status == 200);
+    server.stop();
+    let server = new.start();
+    let appliance = server.api().get("/appliance").granted();
+    assert_eq!((&appliance["id"], &appliance["state"]), (&id, &json!("serving")));
     server.stop();
 }
 

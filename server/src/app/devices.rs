@@ -1,16 +1,14 @@
-//! Storage devices: adding, naming, taking out of service and back, giving back, and what one is.
+//! Storage devices: naming, taking out of service and back, giving back, and what one is. Adding is [`super::adding`].
 
 use std::sync::Arc;
 
-use ashlar_engine::appliance::{
-    ApplianceSettings, DeviceState, NewDevice as EngineDevice, VerbError, examine,
-};
+use ashlar_engine::appliance::{DeviceState, VerbError, examine};
 use ashlar_engine::device::{Device, signature};
 use ashlar_engine::raid::MemberStatus;
 use ashlar_engine::types::{DeviceId, OperationId};
 use ashlar_openapi::devices::{
     Device as View, DeviceKind, DeviceSource, DeviceState as State, Examined, ExaminedDevice, MemberState,
-    Membership, NewDevice, Presence,
+    Membership, Presence,
 };
 use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Timestamp};
 use serde_json::json;
@@ -24,7 +22,7 @@ use super::show::Show;
 use super::touched::Touched;
 use super::{App, facts, internal, no_such};
 use crate::catalog::{self, CatalogError};
-use crate::engine::{EngineError, EngineState, source};
+use crate::engine::{EngineError, source};
 use crate::steps::step;
 
 /// A device as the engine has it, and whether it holds metadata.
@@ -53,7 +51,7 @@ impl App {
     }
 
     /// The engine's state of one device, which must exist.
-    async fn device_state(&self, id: Uuid) -> Result<DeviceState, Problem> {
+    pub(super) async fn device_state(&self, id: Uuid) -> Result<DeviceState, Problem> {
         let found = self
             .engine
             .with(async move |appliance| appliance.find_device(DeviceId(id)).await);
@@ -146,122 +144,12 @@ pub async fn show(
     )))
 }
 
-/// Adds a device; the first one makes the appliance.
-pub async fn add(app: &App, operation: Uuid, id: Uuid, new: NewDevice) -> Result<Done, Problem> {
-    if app.answered(operation).await? {
-        return added(app, id, &new.source).await;
-    }
-    let made_here = prepare(app, id, &new.source).await?;
-    let done = open_and_add(app, operation, id, &new).await;
-    if let Err(refused) = done {
-        // What only this operation wanted is taken away again.
-        if super::operations::is_settled(&refused) {
-            if made_here && let DeviceSource::File { path, .. } = &new.source {
-                let _ = std::fs::remove_file(path);
-            }
-            app.engine
-                .locations
-                .forget(id)
-                .map_err(|error| file_problem(&error))?;
-        }
-        return Err(refused);
-    }
-    added(app, id, &new.source).await
-}
-
-/// Notes where the device will be found, and makes its file where that is wanted. Answers whether this operation made
-/// it, now or before a crash.
-async fn prepare(app: &App, id: Uuid, source: &DeviceSource) -> Result<bool, Problem> {
-    let DeviceSource::File {
-        path,
-        size_bytes: Some(_),
-        ..
-    } = source
-    else {
-        app.engine
-            .locations
-            .note(id, source)
-            .map_err(|error| file_problem(&error))?;
-        step("the location is noted");
-        return Ok(false);
-    };
-    let exists = std::path::Path::new(path).exists();
-    let ours = app.engine.locations.of(id).is_some();
-    if exists && !ours {
-        return Err(Problem::new(
-            ProblemType::DeviceCannotBeOpened,
-            format!("{path} exists already"),
-            "leave `size_bytes` out to use it as it is, or give another path",
-        )
-        .at("/source/path"));
-    }
-    app.engine
-        .locations
-        .note(id, source)
-        .map_err(|error| file_problem(&error))?;
-    step("the location is noted");
-    if !exists && let Err(error) = source::create(source).await {
-        app.engine
-            .locations
-            .forget(id)
-            .map_err(|error| file_problem(&error))?;
-        return Err(of_source(&error));
-    }
-    step("the file is made");
-    Ok(true)
-}
-
-async fn open_and_add(app: &App, operation: Uuid, id: Uuid, new: &NewDevice) -> Result<(), Problem> {
-    let wanted = new.source.clone();
-    let opened = app
-        .engine
-        .run(async move || source::open_blocking(&wanted).await)
-        .await;
-    let device = opened
-        .map_err(|stopped| of_engine(&stopped.into()))?
-        .map_err(|error| of_source(&error))?;
-    let engine_device = EngineDevice {
-        id: Some(DeviceId(id)),
-        name: new.name.as_ref().map(ToString::to_string),
-        force: new.force,
-        ..EngineDevice::new(device)
-    };
-    let operation = OperationId(operation);
-    let made = if *app.engine.state().borrow() == EngineState::Blank {
-        let settings = ApplianceSettings {
-            name: app.first_name(),
-            ..ApplianceSettings::default()
-        };
-        app.engine.create(operation, settings, engine_device).await
-    } else {
-        app.engine
-            .with(async move |appliance| appliance.add_device(operation, engine_device).await)
-            .await
-    };
-    made.map_err(|error| of_engine(&error))?
-        .map_err(|error| of_verb(&error))?;
-    Ok(())
-}
-
-async fn added(app: &App, id: Uuid, source: &DeviceSource) -> Result<Done, Problem> {
-    let state = app.device_state(id).await?;
-    let facts = facts::of_device(&state, Some(source));
-    let data = json!({"number": facts.number, "name": facts.name, "location": facts.location, "capacity_bytes": facts.capacity});
-    Ok(Done {
-        // The first device makes the appliance, and with it the count of starts.
-        touched: vec![Touched::Device(facts), Touched::Epoch(app.epoch().await)],
-        show: Show::Device { id, status: 201 },
-        event: Some(event("device.added", id, data.clone())),
-        audited: audited(id, None, Some(data)),
-    })
-}
-
 pub(super) fn file_problem(error: &crate::files::FileError) -> Problem {
     tracing::error!(%error, "the data folder cannot be written");
     internal()
 }
 
-fn event(kind: &'static str, id: Uuid, data: serde_json::Value) -> NewEvent {
+pub(super) fn event(kind: &'static str, id: Uuid, data: serde_json::Value) -> NewEvent {
     NewEvent {
         kind,
         subject_kind: "device",
@@ -270,7 +158,11 @@ fn event(kind: &'static str, id: Uuid, data: serde_json::Value) -> NewEvent {
     }
 }
 
-fn audited(id: Uuid, before: Option<serde_json::Value>, after: Option<serde_json::Value>) -> Audited {
+pub(super) fn audited(
+    id: Uuid,
+    before: Option<serde_json::Value>,
+    after: Option<serde_json::Value>,
+) -> Audited {
     Audited {
         object_kind: "device",
         object: id,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::operations::Done;
-use super::{App, appliance, devices, exports, raid_groups, volumes};
+use super::{App, adding, appliance, devices, exports, raid_groups, volumes};
 
 /// A change that the engine takes part in. Ids of new objects are chosen before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,7 +103,7 @@ impl Intent {
     pub async fn carry_out(self, app: &App, operation: Uuid) -> Result<Done, Problem> {
         match self {
             Self::ChangeAppliance { id, change } => appliance::change(app, operation, id, change).await,
-            Self::AddDevice { id, new } => devices::add(app, operation, id, new).await,
+            Self::AddDevice { id, new } => adding::add(app, operation, id, new).await,
             Self::RenameDevice { id, name } => devices::rename(app, operation, id, name).await,
             Self::RemoveDevice { id } => devices::remove(app, operation, id).await,
             Self::FailDevice { id } => devices::fail(app, operation, id).await,

@@ -5,6 +5,7 @@
 //! an [`intent`], written down before the engine hears of it and rolled forward after a crash ([`operations`]).
 
 pub mod accounts;
+pub mod adding;
 pub mod answer;
 pub mod appliance;
 pub mod change;

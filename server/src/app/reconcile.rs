@@ -23,7 +23,7 @@ use crate::catalog::{
     Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, idempotency, identity,
     operations, raid_groups, volumes,
 };
-use crate::engine::{EngineError, EngineState};
+use crate::engine::{EngineError, EngineState, ImportError};
 use crate::steps::step;
 
 /// Objects of one bulk statement.
@@ -188,22 +188,20 @@ impl App {
 
     /// Opens the devices, unless the same import has done so before a crash.
     async fn take_over(&self, import: &Import) -> Result<(), Problem> {
-        let blank = *self.engine.state().borrow() == EngineState::Blank;
-        if !blank && self.engine.was_imported_from(&import.sources) {
-            return Ok(());
-        }
-        if !blank {
-            return Err(Problem::new(
-                ProblemType::ApplianceNotBlank,
-                "the appliance has devices of its own",
-                "import into an appliance with a new data folder",
-            ));
-        }
         let imported = self.engine.import(import.sources.clone()).await;
-        imported.map_err(|error| of_engine(&error))?.map_err(|why| {
-            let correction = "give all devices of one appliance, and none that is in use";
-            Problem::new(ProblemType::DeviceCannotBeOpened, why, correction).at("/sources")
-        })
+        imported
+            .map_err(|error| of_engine(&error))?
+            .map_err(|error| match error {
+                ImportError::NotBlank => Problem::new(
+                    ProblemType::ApplianceNotBlank,
+                    error.to_string(),
+                    "import into an appliance with a new data folder",
+                ),
+                ImportError::Devices(why) => {
+                    let correction = "give all devices of one appliance, and none that is in use";
+                    Problem::new(ProblemType::DeviceCannotBeOpened, why, correction).at("/sources")
+                }
+            })
     }
 
     fn note(&self, change: &mut Change<'_>, kind: &'static str, data: serde_json::Value) {

@@ -1,6 +1,7 @@
 //! The engine's refusals as problems of the closed list, with what would have been right. The only place that knows both.
 
 use ashlar_engine::appliance::{Appliance, VerbError};
+use ashlar_engine::export::registry::RegistryError;
 use ashlar_engine::logical_device::{AllocatorsError, Shortage};
 use ashlar_engine::map::PlacementError;
 use ashlar_engine::types::extent::ExtentError;
@@ -99,7 +100,12 @@ fn of_object(error: &VerbError) -> (ProblemType, &'static str) {
     match error {
         VerbError::IdTaken(_) => (ProblemType::IdTaken, "choose another id, or leave it out"),
         VerbError::NumberTaken(_) => (ProblemType::NumberTaken, "choose another number, or leave it out"),
-        VerbError::NameTaken(_) => (ProblemType::NameTaken, "choose another name"),
+        VerbError::NameTaken(_) | VerbError::Registry(RegistryError::Exists(_)) => {
+            (ProblemType::NameTaken, "choose another name")
+        }
+        VerbError::Registry(RegistryError::NameTooLong) => {
+            (ProblemType::InvalidValue, "choose a shorter name")
+        }
         VerbError::Name(_) => (ProblemType::InvalidValue, "choose a name of that kind"),
         VerbError::NoSuchDevice(_)
         | VerbError::NoSuchGroup(_)
@@ -137,6 +143,10 @@ fn of_device(error: &VerbError) -> (ProblemType, &'static str) {
             ProblemType::DeviceForeignAppliance,
             "use another device, or force to give its content up",
         ),
+        VerbError::DeviceWasMember(_) => (
+            ProblemType::DeviceForeignAppliance,
+            "use another device, or force to give its content up",
+        ),
         VerbError::ForeignContent(_) => (
             ProblemType::DeviceForeignContent,
             "use another device, or force to give its content up",
@@ -160,6 +170,14 @@ fn of_device(error: &VerbError) -> (ProblemType, &'static str) {
             "there is nothing to return: it serves",
         ),
         VerbError::DeviceInUse { .. } => (ProblemType::DeviceInUse, "use a device that is in no RAID group"),
+        other => of_members(other),
+    }
+}
+
+/// Refusals about the members of a RAID group. What comes to the end of this has no problem: every refusal is named, so
+/// that a new one is given its own.
+fn of_members(error: &VerbError) -> (ProblemType, &'static str) {
+    match error {
         VerbError::NotAMember { .. } => (ProblemType::NotAMember, "name one of the group's members"),
         VerbError::DeviceTwice(_) => (ProblemType::MemberTwice, "name each device once"),
         VerbError::TooFewMembers { .. } => (ProblemType::TooFewMembers, "name more devices"),
@@ -174,8 +192,46 @@ fn of_device(error: &VerbError) -> (ProblemType, &'static str) {
         ),
         VerbError::MemberTooSmall { .. } => (ProblemType::MemberTooSmall, "use a device at least as large"),
         VerbError::MemberBlock { .. } => (ProblemType::MemberBlock, "use a device with blocks as small"),
-        other => {
-            tracing::error!(error = %other, "a refusal has no problem of its own");
+        VerbError::Placement(_)
+        | VerbError::Capacity(_)
+        | VerbError::Store(_)
+        | VerbError::Superblock(_)
+        | VerbError::Device(_)
+        | VerbError::Io(_)
+        | VerbError::NoSuperblock
+        | VerbError::OperationReused(_)
+        | VerbError::ApplianceMade(_)
+        | VerbError::NoDevices
+        | VerbError::Numbering(_)
+        | VerbError::IdTaken(_)
+        | VerbError::NumberTaken(_)
+        | VerbError::NameTaken(_)
+        | VerbError::Registry(_)
+        | VerbError::Name(_)
+        | VerbError::NoSuchDevice(_)
+        | VerbError::NoSuchGroup(_)
+        | VerbError::NoSuchVolume(_)
+        | VerbError::NoSuchExport(_)
+        | VerbError::GroupWaits(_)
+        | VerbError::GroupInUse { .. }
+        | VerbError::VolumeExported { .. }
+        | VerbError::VolumeWaits { .. }
+        | VerbError::VolumeUnsound(_)
+        | VerbError::Block { .. }
+        | VerbError::ClientRange(_)
+        | VerbError::SliceLength(_)
+        | VerbError::DeviceTooSmall { .. }
+        | VerbError::ForeignAppliance(_)
+        | VerbError::DeviceWasMember(_)
+        | VerbError::ForeignContent(_)
+        | VerbError::DeviceKnown(_)
+        | VerbError::LastDevice(_)
+        | VerbError::NotRedundant { .. }
+        | VerbError::DeviceAbsent(_)
+        | VerbError::DeviceTakenOut(_)
+        | VerbError::DeviceServes(_)
+        | VerbError::DeviceInUse { .. } => {
+            tracing::error!(%error, "a refusal was given to no function that knows its problem");
             (ProblemType::Internal, "look into the appliance's log")
         }
     }
@@ -303,7 +359,19 @@ pub fn to_range(range: ByteRange) -> Range {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ashlar_engine::types::GroupId;
     use ashlar_engine::types::OperationId;
+
+    #[test]
+    fn what_force_or_another_name_would_mend_is_the_clients_to_correct() {
+        let was_member = of_verb(&VerbError::DeviceWasMember(GroupId(Uuid::nil())));
+        assert_eq!(was_member.kind, ProblemType::DeviceForeignAppliance);
+        assert!(was_member.correction.text.contains("force"));
+        let offered = of_verb(&RegistryError::Exists("vol0".into()).into());
+        assert_eq!(offered.kind, ProblemType::NameTaken);
+        let long = of_verb(&RegistryError::NameTooLong.into());
+        assert_eq!(long.kind, ProblemType::InvalidValue);
+    }
 
     #[test]
     fn what_should_not_have_been_asked_is_a_mistake_of_the_appliance_s_own() {

@@ -6,6 +6,7 @@
 
 pub mod copying;
 pub mod locations;
+mod opening;
 pub mod serve;
 pub mod source;
 
@@ -15,18 +16,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_engine::appliance::{self, Appliance, DeviceMade, NewAppliance, NewDevice, VerbError};
-use ashlar_engine::device::{Device, DeviceHandle, superblock};
 use ashlar_engine::export::Registry;
 use ashlar_engine::runtime::{DataPlane, StartError, Stopped};
-use ashlar_engine::types::{ApplianceId, DeviceId, IdSource, OperationId};
+use ashlar_engine::types::{ApplianceId, IdSource, OperationId};
 use ashlar_engine::volume::Volume;
 use ashlar_openapi::devices::DeviceSource;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{Mutex, MutexGuard, RwLock, watch};
 use uuid::Uuid;
 
 use crate::files::{self, FileError};
-use locations::{Location, Locations};
+use locations::Locations;
+use opening::{Opened, open_appliance, unlabelled};
 
 /// How long running requests may take at the end.
 const GRACE: Duration = Duration::from_secs(30);
@@ -59,6 +60,15 @@ impl From<Stopped> for EngineError {
     }
 }
 
+/// Why an appliance is not taken over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    #[error("the appliance has devices of its own")]
+    NotBlank,
+    #[error("{0}")]
+    Devices(String),
+}
+
 /// What the data folder says of the appliance itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
@@ -81,6 +91,8 @@ pub struct Engine {
     identity_path: PathBuf,
     identity: std::sync::Mutex<Identity>,
     pub locations: Locations,
+    /// Held by whoever makes devices part of the appliance.
+    turn: Mutex<()>,
     /// Where the appliance offers its exports, also while there is none.
     pub registry: Arc<Registry<Volume>>,
     state: watch::Sender<EngineState>,
@@ -120,6 +132,7 @@ impl Engine {
             identity_path,
             identity: std::sync::Mutex::new(identity),
             locations: Locations::open(folder)?,
+            turn: Mutex::default(),
             registry: Arc::default(),
             state: watch::Sender::new(EngineState::Blank),
         };
@@ -153,6 +166,11 @@ impl Engine {
         self.state.subscribe()
     }
 
+    /// Waits until nobody else adds devices or takes them over.
+    pub async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     pub fn threads(&self) -> usize {
         self.plane.threads()
     }
@@ -168,27 +186,18 @@ impl Engine {
     /// Opens what the locations lead to.
     async fn open(&self) {
         let identity = self.identity();
-        let mut sources = self.locations.sources();
+        let mut list = self.locations.all();
         // An import was cut off after it was decided.
-        let unlisted = sources.is_empty() && !identity.imported.is_empty();
-        if unlisted {
-            sources.clone_from(&identity.imported);
+        if list.is_empty() {
+            list = unlabelled(&identity.imported);
         }
-        if sources.is_empty() && !identity.made {
+        if list.is_empty() && !identity.made {
             return;
         }
-        let options = self.options(false);
-        let opened = self.run(move || open_appliance(sources, options)).await;
+        let (own, options) = (ApplianceId(identity.id), self.options(false));
+        let opened = self.run(move || open_appliance(list, Some(own), options)).await;
         let state = match opened {
-            Ok(Ok(opened)) if opened.id.0 != identity.id => {
-                let other = format!(
-                    "they belong to appliance {}, and this is {}",
-                    opened.id, identity.id
-                );
-                self.close().await;
-                EngineState::Unavailable(other)
-            }
-            Ok(Ok(opened)) => match self.note_opened(opened, unlisted) {
+            Ok(Ok(opened)) => match self.note_opened(opened) {
                 Ok(()) => EngineState::Open,
                 Err(error) => EngineState::Unavailable(error.to_string()),
             },
@@ -204,10 +213,8 @@ impl Engine {
     }
 
     /// Keeps what a start has found.
-    fn note_opened(&self, opened: Opened, unlisted: bool) -> Result<(), FileError> {
-        if unlisted {
-            self.locations.replace(opened.places)?;
-        }
+    fn note_opened(&self, opened: Opened) -> Result<(), FileError> {
+        self.locations.replace(opened.places)?;
         self.mark_made()
     }
 
@@ -265,37 +272,36 @@ impl Engine {
         Ok(made)
     }
 
-    /// Takes over the appliance that these devices carry; only where it is blank.
+    /// Takes over the appliance that these devices carry, unless that was done before; only where it is blank.
     ///
     /// # Errors
-    /// The outer one: it is not blank, or stops. The inner one: why the devices cannot be opened.
-    pub async fn import(&self, sources: Vec<DeviceSource>) -> Result<Result<(), String>, EngineError> {
-        let options = self.options(true);
-        let imported = sources.clone();
-        let opened = self.run(move || open_appliance(sources, options)).await?;
+    /// The outer one: it stops. The inner one: why they are not taken over.
+    pub async fn import(&self, sources: Vec<DeviceSource>) -> Result<Result<(), ImportError>, EngineError> {
+        let _turn = self.turn().await;
+        if *self.state.borrow() != EngineState::Blank {
+            let is_done = !sources.is_empty() && self.identity().imported == sources;
+            return Ok(is_done.then_some(()).ok_or(ImportError::NotBlank));
+        }
+        let (list, options) = (unlabelled(&sources), self.options(true));
+        let opened = self.run(move || open_appliance(list, None, options)).await?;
         let Opened { id, places } = match opened {
             Ok(opened) => opened,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Err(ImportError::Devices(why))),
         };
         // This decides: from here on a start takes the devices over.
         let kept = self
             .set_identity(Identity {
                 id: id.0,
                 made: true,
-                imported,
+                imported: sources,
             })
             .and_then(|()| self.locations.replace(places));
         if let Err(error) = kept {
             self.close().await;
-            return Ok(Err(error.to_string()));
+            return Ok(Err(ImportError::Devices(error.to_string())));
         }
         self.state.send_replace(EngineState::Open);
         Ok(Ok(()))
-    }
-
-    /// Whether the appliance was taken over from just these.
-    pub fn was_imported_from(&self, sources: &[DeviceSource]) -> bool {
-        !sources.is_empty() && self.identity().imported == sources
     }
 
     /// Calls the appliance on its thread.
@@ -359,47 +365,4 @@ impl Engine {
             plane.stop(GRACE);
         }
     }
-}
-
-/// An appliance that was opened.
-struct Opened {
-    id: ApplianceId,
-    /// What stands where.
-    places: Vec<Location>,
-}
-
-/// Opens the devices that can be opened, and the appliance that they carry; on the appliance's thread.
-async fn open_appliance(
-    sources: Vec<DeviceSource>,
-    options: appliance::OpenOptions,
-) -> Result<Opened, String> {
-    let mut devices: Vec<Arc<dyn Device>> = Vec::new();
-    let (mut absent, mut places) = (Vec::new(), Vec::new());
-    for source in sources {
-        match source::open_blocking(&source).await {
-            Ok(device) => {
-                let handle = DeviceHandle::new(DeviceId(Uuid::nil()), Arc::clone(&device));
-                let labelled = superblock::read(&handle).await.ok().flatten();
-                let device_id = labelled.map(|label| label.device.0);
-                places.push(Location {
-                    device: device_id,
-                    source,
-                });
-                devices.push(device);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a device cannot be opened");
-                absent.push(error.to_string());
-            }
-        }
-    }
-    let opened = Appliance::open(devices, &options, IdSource::from_system()).await;
-    let appliance = opened.map_err(|error| {
-        let absent: String = absent.iter().map(|why| format!("; {why}")).collect();
-        format!("{error}{absent}")
-    })?;
-    let id = appliance.id();
-    let place = APPLIANCE.with(Rc::clone);
-    *place.write().await = Some(appliance);
-    Ok(Opened { id, places })
 }

@@ -39,21 +39,21 @@ fn absolute(path: &str) -> Result<PathBuf, SourceError> {
         .ok_or_else(|| SourceError::Path(path.to_owned()))
 }
 
-/// Makes the file that a device is to be, where it is to be made.
+/// Makes the file that a device is to be, where it is to be made; whether it is.
 ///
 /// # Errors
 /// Where it exists, or the file system refuses.
-pub async fn create(source: &DeviceSource) -> Result<(), SourceError> {
+pub async fn create(source: &DeviceSource) -> Result<bool, SourceError> {
     let DeviceSource::File {
         path,
         size_bytes: Some(size),
         cache,
     } = source
     else {
-        return Ok(());
+        return Ok(false);
     };
     let (path, size, options) = (absolute(path)?, size.0, options(*cache));
-    blocking(move || file::create(&path, size, &options).map(drop)).await
+    blocking(move || file::create(&path, size, &options).map(|_| true)).await
 }
 
 /// Opens the device; on a data thread. The waiting for the file system is done elsewhere.

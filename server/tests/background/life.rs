@@ -153,7 +153,11 @@ impl Life {
         let id = Uuid::new_v4();
         let path = self.path().join(id.to_string());
         std::fs::write(&path, vec![0; 1 << 20]).unwrap();
-        self.app.engine.locations.note(id, &file(&path, None)).unwrap();
+        self.app
+            .engine
+            .locations
+            .note(id, &file(&path, None), None)
+            .unwrap();
         id
     }
 
