@@ -3,6 +3,7 @@
 use ashlar_engine::appliance::{Appliance, VerbError};
 use ashlar_engine::logical_device::{AllocatorsError, Shortage};
 use ashlar_engine::map::PlacementError;
+use ashlar_engine::metadata::StoreError;
 use ashlar_engine::types::extent::ExtentError;
 use ashlar_engine::types::{ByteRange, ByteSize};
 use ashlar_openapi::problem::MissingSpace;
@@ -68,7 +69,11 @@ pub fn of_verb(error: &VerbError) -> Problem {
             ProblemType::CapacityInvalid,
             "give a capacity that the type allows",
         ),
-        VerbError::Store(_) => {
+        VerbError::MetadataUnavailable(_) | VerbError::Store(StoreError::Full(_)) => (
+            ProblemType::MetadataUnavailable,
+            "bring devices back that hold the metadata, and start the appliance again",
+        ),
+        VerbError::Store(_) | VerbError::Membership(_) => {
             tracing::warn!(%error, "a change could not be made durable");
             (
                 ProblemType::MetadataNotDurable,
