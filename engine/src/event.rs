@@ -1,7 +1,7 @@
 //! What happened in the engine without anybody asking: a numbered ring, from which whoever keeps events for longer
 //! takes them.
 //!
-//! Invariants: numbers begin at 1 in every epoch and have no gaps; the ring keeps the newest [`KEPT`]. An event says what
+//! Invariants: numbers begin at 1 in every start and have no gaps; the ring keeps the newest [`KEPT`]. An event says what
 //! was seen, some time after it was so.
 
 use std::collections::VecDeque;
@@ -58,14 +58,25 @@ pub enum EventKind {
 #[derive(Debug)]
 pub struct Events {
     epoch: u64,
+    is_counted: bool,
     ring: Mutex<VecDeque<Event>>,
     newest: watch::Sender<u64>,
 }
 
 impl Events {
     pub fn new(epoch: u64) -> Self {
+        Self::of(epoch, true)
+    }
+
+    /// Those of a start that could not be counted: their numbers begin at 1 again in an epoch that had events before.
+    pub fn uncounted(epoch: u64) -> Self {
+        Self::of(epoch, false)
+    }
+
+    fn of(epoch: u64, is_counted: bool) -> Self {
         Self {
             epoch,
+            is_counted,
             ring: Mutex::default(),
             newest: watch::Sender::new(0),
         }
@@ -74,6 +85,11 @@ impl Events {
     /// The start of the appliance that the numbers belong to.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether the epoch is that of this start alone.
+    pub fn is_counted(&self) -> bool {
+        self.is_counted
     }
 
     pub fn emit(&self, kind: EventKind) {

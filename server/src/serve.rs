@@ -37,6 +37,9 @@ use crate::stand_back::stand_back;
 
 /// How long the start waits for the catalog before it serves without.
 const CATALOG_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two attempts to bring changes to their end.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Name of the maintenance socket in the data folder.
 pub const SOCKET: &str = "ashlar.sock";
 
@@ -326,25 +329,35 @@ impl Appliance {
     }
 }
 
-/// Brings unfinished changes to their end, each time that the catalog is there again, and says when it first has.
+/// Brings unfinished changes to their end, and says when it first has: each time that the catalog is there again, that a
+/// request leaves one, and after a pause as long as some are left.
 async fn roll_forward(app: Arc<App>, rolled: watch::Sender<bool>) {
     let mut state = app.catalog.state();
+    let mut pause = SHORTEST_PAUSE;
     while state
         .wait_for(|state| *state == CatalogState::Ready)
         .await
         .is_ok()
     {
-        if let Err(problem) = app.roll_forward().await {
-            tracing::warn!(%problem, "unfinished changes wait");
-        } else {
-            rolled.send_replace(true);
-        }
-        if state
-            .wait_for(|state| *state != CatalogState::Ready)
-            .await
-            .is_err()
-        {
-            return;
+        let are_left = match app.roll_forward().await {
+            Ok(left) => {
+                rolled.send_replace(true);
+                left > 0
+            }
+            Err(problem) => {
+                tracing::warn!(%problem, "unfinished changes wait");
+                true
+            }
+        };
+        tokio::select! {
+            changed = state.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                pause = SHORTEST_PAUSE;
+            }
+            () = app.left_unfinished.notified() => pause = SHORTEST_PAUSE,
+            () = tokio::time::sleep(pause), if are_left => pause = (2 * pause).min(LONGEST_PAUSE),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use ashlar_tests::ground::{VOLUME, add_device, create_volume, export_id, file_source, small};
+use ashlar_tests::ground::{VOLUME, add_device, create_volume, export_id, file_source, small, volume_id};
 use ashlar_tests::load::{ledger, verify, write_all_and_flush};
 use ashlar_tests::nbd::Client;
 use ashlar_tests::server::Home;
@@ -186,14 +186,52 @@ fn a_data_folder_whose_devices_were_taken_away_says_so_and_makes_nothing_new() {
     let refused = api.post("/devices", &json!({"source": source}));
     assert_eq!(refused.refused(), "appliance-unavailable");
     assert!(!old.device("2").exists(), "nothing is left over");
-    assert_eq!(
-        api.get("/volumes").granted()["items"].as_array().map(Vec::len),
-        Some(1)
-    );
+    let deleted = api.delete(&format!("/exports/{}", export_id(0)));
+    assert_eq!(deleted.refused(), "appliance-unavailable");
+    assert_eq!(unfinished(&old), 0, "what was refused is over");
     server.stop();
     // With the devices back it is as it was.
     move_devices(&new, &old);
-    let server = old.start();
-    assert_eq!(server.api().get("/appliance").granted()["state"], "serving");
+    is_as_before(&old);
+    assert!(!old.device("2").exists(), "what was refused is not made later");
+}
+
+fn unfinished(home: &Home) -> usize {
+    let count = home.query("select count(*) from operations where state = 'running'");
+    count.trim().parse().expect("it is a count")
+}
+
+/// Nothing that was refused is made by a start.
+fn is_as_before(home: &Home) {
+    let server = home.start();
+    let api = server.api();
+    assert_eq!(api.get("/appliance").granted()["state"], "serving");
+    for (path, count) in [("/devices", 2), ("/volumes", 1), ("/exports", 1)] {
+        let items = api.get(path).granted()["items"].as_array().map(Vec::len);
+        assert_eq!(items, Some(count), "{path}");
+    }
+    let volume = api.get(&format!("/volumes/{}", volume_id(0))).granted();
+    assert_eq!(volume["name"], "vol0");
     server.stop();
+}
+
+#[test]
+fn what_is_refused_while_too_few_devices_hold_the_metadata_is_not_made_later() {
+    let home = Home::new();
+    let server = home.start();
+    small(&home, &server.api());
+    server.stop();
+    let aside = home.device("aside");
+    std::fs::rename(home.device("0"), &aside).expect("both are in one folder");
+    let server = home.start();
+    let api = server.api().with("if-match", "*");
+    assert_eq!(api.get("/appliance").granted()["state"], "waiting");
+    let renamed = api.patch(&format!("/volumes/{}", volume_id(0)), &json!({"name": "renamed"}));
+    assert_eq!(renamed.refused(), "metadata-unavailable");
+    let deleted = api.delete(&format!("/exports/{}", export_id(0)));
+    assert_eq!(deleted.refused(), "metadata-unavailable");
+    assert_eq!(unfinished(&home), 0, "what was refused is over");
+    server.stop();
+    std::fs::rename(&aside, home.device("0")).expect("both are in one folder");
+    is_as_before(&home);
 }

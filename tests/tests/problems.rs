@@ -394,6 +394,10 @@ fn lost_metadata(seen: &mut Seen) {
         .with("if-match", "*")
         .patch(&format!("/devices/{}", device_id(0)), &json!({"name": "gone"}));
     seen.is("metadata-not-durable", &renamed);
+    let later = api
+        .with("if-match", "*")
+        .patch("/appliance", &json!({"name": "later"}));
+    seen.is("metadata-unavailable", &later);
     server.kill();
     let server = home.start();
     seen.is(

@@ -202,14 +202,16 @@ fn the_catalog_is_rebuilt_once() {
 
 #[test]
 fn requests_that_are_sent_at_the_same_time_make_one_object_and_get_one_answer() {
-    let volume = json!({"name": "new", "capacity_bytes": VOLUME, "raid_group": group_id(0)});
+    let new = json!({"name": "new", "capacity_bytes": VOLUME, "raid_group": group_id(0)});
     let case = Case::new("POST", "/volumes", whole).creates();
-    case.body(|_| volume).is_made_once_for_many_at_once();
+    case.body(|_| new).is_made_once_for_many_at_once();
     let case = Case::new("POST", "/devices", blank).body(new_file).creates();
     case.is_made_once_for_many_at_once();
     let case = Case::new("POST", group(0, "/replace"), whole);
     case.body(|_| json!({"old": device_id(1), "new": device_id(2)}))
         .is_made_once_for_many_at_once();
+    let case = Case::new("DELETE", volume(1, ""), whole);
+    case.is_made_once_for_many_at_once();
 }
 
 #[test]

@@ -128,8 +128,15 @@ pub enum VerbError {
     SliceLength(#[from] SliceLengthError),
     #[error(transparent)]
     Numbering(#[from] NumberingError),
+    /// The outcome may be unknown, see [`StoreError`].
     #[error("metadata: {0}")]
     Store(#[from] StoreError),
+    /// The group has stopped; whether it took the change shows at the next start.
+    #[error("the RAID group's members may not be durable: {0}")]
+    Membership(IoError),
+    /// It took no changes before already: of this one it has nothing.
+    #[error("the metadata takes no changes: {0}")]
+    MetadataUnavailable(StoreError),
     #[error(transparent)]
     Superblock(#[from] SuperblockError),
     #[error("device: {0}")]

@@ -153,9 +153,11 @@ impl Appliance {
                     self.serve_group(group, request.slice, plan.slices);
                     Ok(plan.made)
                 }
+                // It is made, and its answer is kept: it serves after a start that can open it.
                 Ok(Err(error)) => {
+                    tracing::error!(group = %number, %error, "a new RAID group could not be opened");
                     self.hold_back(number, id, wait("it could not be opened", &[]));
-                    Err(IoError::Device(error.to_string()).into())
+                    Ok(plan.made)
                 }
                 Err(error) => {
                     self.working.borrow_mut().numbering.remove(number);

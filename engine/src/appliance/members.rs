@@ -8,6 +8,7 @@ use super::groups::{ChosenMember, place_member};
 use super::journal::Along;
 use super::operation::answered;
 use crate::device::DeviceHandle;
+use crate::io::IoError;
 use crate::raid::{Group, MemberRecord, MemberStatus};
 use crate::types::{ByteSize, DeviceId, GroupId, OperationId};
 
@@ -56,12 +57,22 @@ impl Appliance {
                 records: vec![answered(operation, &())],
             });
             let replaced = group.replace(member, place).await;
-            self.ledger.along().take();
-            replaced?;
+            self.along_with(replaced)?;
             self.take_in(&group, member, chosen.device).await;
             Ok(())
         })
         .await
+    }
+
+    /// What a change of a group's members came to, and what was to go along with it where that was not stored.
+    pub(super) fn along_with<T>(&self, changed: Result<T, IoError>) -> Result<(T, Option<Along>), VerbError> {
+        let left = self.ledger.along().take();
+        match changed {
+            Ok(changed) => Ok((changed, left)),
+            // It was tried to store it.
+            Err(error) if left.is_none() => Err(VerbError::Membership(error)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Begins to copy to a new member. That it is one is durable: what fails here shows in the group's state.

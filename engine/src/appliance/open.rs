@@ -25,6 +25,7 @@ use super::watch::Watch;
 use super::{Appliance, GroupSlot};
 use crate::device::superblock::{self, SuperblockError};
 use crate::device::{Device, DeviceHandle};
+use crate::event::Events;
 use crate::export::Registry;
 use crate::logical_device::SliceLength;
 use crate::map::VolumeMap;
@@ -127,7 +128,7 @@ impl Appliance {
             .map(|present| (Arc::clone(&present.handle), present.superblock.layout.metadata));
         let store = Store::<Truth>::create(areas.collect(), ids.clone()).await?;
         store.commit(records).await?;
-        let appliance = Self::assemble(id, ids, store, (labelled, registry), 1);
+        let appliance = Self::assemble(id, ids, store, (labelled, registry), Events::new(1));
         appliance.watch.begin().await;
         Ok(appliance)
     }
@@ -137,7 +138,7 @@ impl Appliance {
         ids: IdSource,
         store: Store<Truth>,
         (found, registry): (Vec<Present>, Arc<Registry<Volume>>),
-        epoch: u64,
+        events: Events,
     ) -> Self {
         let present = found.into_iter().map(|present| (present.handle.id(), present));
         let ledger = Arc::new(Ledger {
@@ -150,7 +151,7 @@ impl Appliance {
         Self {
             id,
             ids,
-            watch: Watch::new(&ledger, &groups, &volumes, epoch),
+            watch: Watch::new(&ledger, &groups, &volumes, events),
             ledger,
             groups,
             volumes,
@@ -198,7 +199,8 @@ impl Appliance {
                 .into_iter()
                 .filter(|(_, start)| matches!(start, Start::Wait(_)))
                 .collect();
-            let appliance = Self::assemble(id, ids, store, (found, registry), epoch);
+            let events = Events::uncounted(epoch);
+            let appliance = Self::assemble(id, ids, store, (found, registry), events);
             appliance.hold_back_all(waiting);
             return Ok(appliance);
         }
@@ -213,14 +215,14 @@ impl Appliance {
         } else {
             Err(StoreError::NotTaken)
         };
-        let (starts, epoch) = match taken {
-            Ok(()) => (starts, next_epoch),
+        let (starts, events) = match taken {
+            Ok(()) => (starts, Events::new(next_epoch)),
             Err(error) => {
                 tracing::warn!(%error, "the appliance waits for more of its devices");
-                (all_wait(starts, &elected.missing), epoch)
+                (all_wait(starts, &elected.missing), Events::uncounted(epoch))
             }
         };
-        let appliance = Self::assemble(id, ids, store, (found, registry), epoch);
+        let appliance = Self::assemble(id, ids, store, (found, registry), events);
         if options.exports_off {
             appliance.disable_exports().await?;
         }

@@ -177,8 +177,20 @@ impl Appliance {
             self.ledger.store.check_taken().await?;
             return A::from_answer(answer).ok_or(VerbError::OperationReused(operation));
         }
+        let before = self.ledger.store.check_usable().await;
         let done = verb().await;
         self.watch.look();
-        done
+        match (done, before) {
+            (Err(VerbError::Store(_) | VerbError::Membership(_)), Err(unusable)) => {
+                Err(VerbError::MetadataUnavailable(unusable))
+            }
+            (done, _) => done,
+        }
+    }
+
+    /// Whether a change can be made durable at all.
+    pub async fn check_changeable(&self) -> Result<(), VerbError> {
+        let usable = self.ledger.store.check_usable().await;
+        usable.map_err(VerbError::MetadataUnavailable)
     }
 }

@@ -88,8 +88,8 @@ impl Appliance {
             records,
         });
         let out = serving.take_out(id, BY_HAND).await;
-        let left = self.ledger.along().take();
-        if !out? {
+        let (out, left) = self.along_with(out)?;
+        if !out {
             return Err(VerbError::NotRedundant { device, group });
         }
         match left {

@@ -55,12 +55,12 @@ pub(super) fn serves(volume: &Volume) -> bool {
 }
 
 impl Watch {
-    pub(super) fn new(ledger: &Arc<Ledger>, groups: &Groups, volumes: &Volumes, epoch: u64) -> Rc<Self> {
+    pub(super) fn new(ledger: &Arc<Ledger>, groups: &Groups, volumes: &Volumes, events: Events) -> Rc<Self> {
         Rc::new(Self {
             ledger: Arc::clone(ledger),
             groups: Rc::clone(groups),
             volumes: Rc::clone(volumes),
-            events: Arc::new(Events::new(epoch)),
+            events: Arc::new(events),
             seen: RefCell::default(),
         })
     }

@@ -186,7 +186,14 @@ impl<S: State> Store<S> {
         let mut inner = self.inner.lock().await;
         let holders = inner.named.holders.clone();
         inner.commit(&self.ids, records, holders).await?;
-        inner.follow_live(&self.ids).await
+        match inner.follow_live(&self.ids).await {
+            // The records are durable all the same; the next commit follows.
+            Err(StoreError::Full(full)) => {
+                tracing::warn!(%full, "metadata holders are not renewed");
+                Ok(())
+            }
+            followed => followed,
+        }
     }
 
     /// Whether the holders were taken. Else the state may hold what too few of them have: the next start may do without
@@ -196,6 +203,11 @@ impl<S: State> Store<S> {
             Some(not_taken @ StoreError::NotTaken) => Err(not_taken.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether anything can be changed: not while the holders were not taken, nor after a change of unknown outcome.
+    pub async fn check_usable(&self) -> Result<(), StoreError> {
+        self.inner.lock().await.broken.clone().map_or(Ok(()), Err)
     }
 
     /// Looks at the state.

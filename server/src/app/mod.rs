@@ -59,6 +59,8 @@ pub struct App {
     pub data_dir: std::path::PathBuf,
     pub started_at: OffsetDateTime,
     pub locks: locks::Locks,
+    /// Told where a change was left unfinished: it is to be rolled forward.
+    pub left_unfinished: tokio::sync::Notify,
     pub api_metrics: metrics::ApiMetrics,
     /// What of jobs stands only in memory.
     pub jobs: jobs::live::Live,
@@ -108,6 +110,7 @@ impl App {
             data_dir: parts.data_dir,
             started_at: OffsetDateTime::now_utc(),
             locks: locks::Locks::default(),
+            left_unfinished: tokio::sync::Notify::new(),
             api_metrics: metrics::ApiMetrics::default(),
             jobs: jobs::live::Live::default(),
             feed: events::feed::Feed::default(),
@@ -170,6 +173,18 @@ impl App {
         match asked {
             Ok(answered) => Ok(answered),
             Err(crate::engine::EngineError::Blank) => Ok(false),
+            Err(error) => Err(refusals::of_engine(&error)),
+        }
+    }
+
+    /// Whether the engine takes changes. Where there is no appliance yet, one can be made.
+    async fn check_changeable(&self) -> Result<(), Problem> {
+        let asked = self
+            .engine
+            .with(async |appliance| appliance.check_changeable().await);
+        match asked.await {
+            Ok(changeable) => changeable.map_err(|error| refusals::of_verb(&error)),
+            Err(crate::engine::EngineError::Blank) => Ok(()),
             Err(error) => Err(refusals::of_engine(&error)),
         }
     }

@@ -7,13 +7,15 @@
 //!     └──the same request────────┴── joins, or gets the first answer
 //! ```
 //! Invariants: the engine hears of an operation only after its row is durable, always with the same id; an object is
-//! changed by one operation at a time; an operation whose outcome is not known stays `running` until it is.
+//! changed by one operation at a time, in the order in which they were begun; an operation whose outcome is not known
+//! stays `running` until it is, and is tried again; one that the engine cannot have heard of is over.
 
 use std::sync::Arc;
 
 use ashlar_openapi::{Problem, ProblemType};
 use serde_json::Value;
 use sqlx::PgConnection;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::change::{
@@ -44,6 +46,24 @@ enum Begun {
     Answered(Answer),
 }
 
+/// Whether the engine may have heard of an operation before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Again,
+}
+
+/// Has whoever rolls changes forward look, unless it is emptied before: also where the request is dropped.
+struct Left<'a>(Option<&'a Notify>);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if let Some(unfinished) = self.0 {
+            unfinished.notify_one();
+        }
+    }
+}
+
 /// Who asked, as it stands in an operation's row.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Asker {
@@ -72,13 +92,37 @@ impl App {
         if let Some(known) = self.known(caller, &intent).await? {
             return self.answer_of(known, Some(object)).await;
         }
+        self.end_earlier(object).await?;
         check(self).await?;
+        // What is refused for this must not be done when the devices are there again.
+        self.check_changeable().await?;
+        let mut left = Left(Some(&self.left_unfinished));
         let begun = self.begin(caller, &intent).await?;
         step("the intent is written");
-        match begun {
-            Begun::Answered(answer) => Ok(answer),
-            Begun::Run(id) => self.carry_out(id, intent, caller.clone()).await,
+        let answer = match begun {
+            Begun::Answered(answer) => answer,
+            Begun::Run(id) => self.carry_out(id, intent, caller.clone(), Attempt::First).await?,
+        };
+        left.0 = None;
+        Ok(answer)
+    }
+
+    /// Brings what was begun with the object before to its end, so that it is not done after what comes now; the object
+    /// is the caller's.
+    async fn end_earlier(&self, object: Uuid) -> Result<(), Problem> {
+        let rows = super::reading(&self.catalog, async |connection| {
+            operations::unfinished_of(connection, object).await
+        })
+        .await?;
+        for row in rows {
+            let id = row.id;
+            if let Err(problem) = self.resume(row).await
+                && self.operation(id).await?.state == OperationState::Running
+            {
+                return Err(problem);
+            }
         }
+        Ok(())
     }
 
     /// The operation that the same request began before: by its key, or by the id that the client chose for the object.
@@ -205,14 +249,14 @@ impl App {
             operation: super::operation_id(&asker.operation),
             key: None,
         };
-        self.carry_out(row.id, intent, caller).await
+        self.carry_out(row.id, intent, caller, Attempt::Again).await
     }
 
-    /// Brings every unfinished operation to its end. Those whose outcome cannot be known now stay.
+    /// Brings every unfinished operation to its end. Those whose outcome cannot be known now stay; returns how many.
     ///
     /// # Errors
     /// Where the catalog is away.
-    pub async fn roll_forward(&self) -> Result<(), Problem> {
+    pub async fn roll_forward(&self) -> Result<usize, Problem> {
         let rows = super::reading(&self.catalog, operations::unfinished).await?;
         for row in rows {
             let _turn = self.locks.lock(row.object_id).await;
@@ -231,18 +275,25 @@ impl App {
                 }
             }
         }
-        Ok(())
+        let left = super::reading(&self.catalog, operations::unfinished).await?;
+        Ok(left.len())
     }
 
     /// Carries out an operation whose row is durable; the object is the caller's of this.
-    async fn carry_out(&self, id: Uuid, intent: Intent, caller: Caller) -> Result<Answer, Problem> {
+    async fn carry_out(
+        &self,
+        id: Uuid,
+        intent: Intent,
+        caller: Caller,
+        attempt: Attempt,
+    ) -> Result<Answer, Problem> {
         match intent.carry_out(self, id).await {
             Ok(done) => {
                 step("the engine has done it");
                 self.finish(id, done, &caller).await
             }
-            Err(problem) if is_settled(&problem) => {
-                self.fail(id, &problem, &caller).await?;
+            Err(problem) if is_settled(&problem) || is_unheard(&problem, attempt) => {
+                self.fail(id, &problem).await?;
                 Err(problem)
             }
             Err(problem) => Err(problem),
@@ -269,7 +320,7 @@ impl App {
         Ok(answer)
     }
 
-    async fn fail(&self, id: Uuid, problem: &Problem, _caller: &Caller) -> Result<(), Problem> {
+    async fn fail(&self, id: Uuid, problem: &Problem) -> Result<(), Problem> {
         let value = to_json(problem);
         let failed = self.catalog.guard(async {
             let mut transaction = self.catalog.begin().await?;
@@ -320,10 +371,21 @@ pub(super) fn is_settled(problem: &Problem) -> bool {
         problem.kind,
         ProblemType::CatalogUnavailable
             | ProblemType::MetadataNotDurable
+            | ProblemType::MetadataUnavailable
             | ProblemType::ApplianceUnavailable
             | ProblemType::Stopping
             | ProblemType::Internal
     )
+}
+
+/// Whether the engine has nothing of the operation, as it was away. At a later attempt an earlier one may have reached
+/// it.
+fn is_unheard(problem: &Problem, attempt: Attempt) -> bool {
+    let away = matches!(
+        problem.kind,
+        ProblemType::MetadataUnavailable | ProblemType::ApplianceUnavailable
+    );
+    away && attempt == Attempt::First
 }
 
 fn stored_answer(row: &Operation) -> Result<Answer, Problem> {

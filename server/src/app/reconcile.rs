@@ -21,7 +21,7 @@ use super::refusals::of_engine;
 use super::{Answer, App, Caller, accounts, appliance, catalog_problem};
 use crate::catalog::{
     Catalog, CatalogError, Found, Identity, Presence, Reconciled, devices, exports, idempotency, identity,
-    operations, raid_groups, volumes,
+    mirror, operations, raid_groups, volumes,
 };
 use crate::engine::{EngineError, EngineState, ImportError};
 use crate::steps::step;
@@ -113,14 +113,15 @@ impl App {
     /// # Errors
     /// As the catalog's.
     pub async fn mirror(&self, catalog: &Catalog, new_as: Presence) -> Result<Mirrored, CatalogError> {
+        let mut transaction = catalog.begin().await?;
+        mirror::lock(&mut transaction).await?;
         let mut facts = self
             .facts()
             .await
             .map_err(|error| CatalogError::Unavailable(error.to_string()))?;
-        let mut transaction = catalog.begin().await?;
         // What an unfinished operation makes is not adopted: it is known when that is rolled forward.
         facts.leave_out(&being_made(&mut transaction).await?);
-        let mirrored = write(&mut transaction, &facts, new_as).await?;
+        let mirrored = write(&mut transaction, &facts, new_as, BATCH).await?;
         transaction.commit().await?;
         Ok(mirrored)
     }
@@ -134,10 +135,13 @@ impl App {
             Begun::New(change) => change,
             Begun::Answered(answer) => return Ok(answer),
         };
-        let facts = self.facts().await.map_err(|error| of_engine(&error))?;
         let connection = change.connection();
+        // What is changed after the facts are read waits for what is written of them.
+        let locked = mirror::lock(connection).await;
+        locked.map_err(|error| catalog_problem(&error))?;
+        let facts = self.facts().await.map_err(|error| of_engine(&error))?;
         let written = async {
-            let mirrored = write(connection, &facts, Presence::Present).await?;
+            let mirrored = write(connection, &facts, Presence::Present, BATCH).await?;
             Ok::<_, CatalogError>((mirrored, forget(connection).await?))
         };
         let (mirrored, forgotten) = written.await.map_err(|error| catalog_problem(&error))?;
@@ -169,7 +173,7 @@ impl App {
         let (id, epoch) = (self.engine.id().0, self.epoch().await);
         let connection = change.connection();
         let written = async {
-            write(connection, &facts, Presence::Present).await?;
+            write(connection, &facts, Presence::Present, BATCH).await?;
             // Where a crash cut this off, the start after it has adopted them.
             forget(connection).await?;
             identity::set(connection, Identity { appliance: id, epoch }).await
@@ -245,7 +249,7 @@ fn number(count: usize) -> Natural {
 
 /// Runs one kind of objects: marks those missing that have gone, then brings the others up to date.
 macro_rules! one_kind {
-    ($connection:expr, $table:ident, $facts:expr, $new_as:expr, $mirrored:expr) => {{
+    ($connection:expr, $table:ident, $facts:expr, $new_as:expr, $batch:expr, $mirrored:expr) => {{
         let known: BTreeSet<Uuid> = $table::known($connection)
             .await?
             .into_iter()
@@ -253,12 +257,15 @@ macro_rules! one_kind {
             .collect();
         let there: BTreeSet<Uuid> = $facts.iter().map(|facts| facts.id).collect();
         let gone: Vec<Uuid> = known.difference(&there).copied().collect();
-        for gone in gone.chunks(BATCH) {
+        for gone in gone.chunks($batch) {
             $mirrored.missing +=
                 usize::try_from($table::set_presence($connection, gone, Presence::Missing).await?)
                     .unwrap_or(usize::MAX);
         }
-        for facts in $facts.chunks(BATCH) {
+        for facts in $facts.chunks($batch) {
+            $table::make_way($connection, facts).await?;
+        }
+        for facts in $facts.chunks($batch) {
             $table::upsert($connection, facts, $new_as).await?;
         }
         $mirrored.adopted += there.difference(&known).count();
@@ -266,16 +273,28 @@ macro_rules! one_kind {
     }};
 }
 
-async fn write(
+/// Brings every mirrored row to these facts, so many objects in each statement.
+///
+/// # Errors
+/// As the catalog's.
+pub async fn write(
     connection: &mut PgConnection,
     facts: &Facts,
     new_as: Presence,
+    batch: usize,
 ) -> Result<Mirrored, CatalogError> {
     let mut mirrored = Mirrored::default();
-    one_kind!(connection, devices, facts.devices, new_as, mirrored);
-    one_kind!(connection, raid_groups, facts.raid_groups, new_as, mirrored);
-    one_kind!(connection, volumes, facts.volumes, new_as, mirrored);
-    one_kind!(connection, exports, facts.exports, new_as, mirrored);
+    one_kind!(connection, devices, facts.devices, new_as, batch, mirrored);
+    one_kind!(
+        connection,
+        raid_groups,
+        facts.raid_groups,
+        new_as,
+        batch,
+        mirrored
+    );
+    one_kind!(connection, volumes, facts.volumes, new_as, batch, mirrored);
+    one_kind!(connection, exports, facts.exports, new_as, batch, mirrored);
     Ok(mirrored)
 }
 

@@ -4,6 +4,7 @@ use ashlar_engine::appliance::{Appliance, VerbError};
 use ashlar_engine::export::registry::RegistryError;
 use ashlar_engine::logical_device::{AllocatorsError, Shortage};
 use ashlar_engine::map::PlacementError;
+use ashlar_engine::metadata::StoreError;
 use ashlar_engine::types::extent::ExtentError;
 use ashlar_engine::types::{ByteRange, ByteSize};
 use ashlar_openapi::problem::MissingSpace;
@@ -69,7 +70,11 @@ pub fn of_verb(error: &VerbError) -> Problem {
             ProblemType::CapacityInvalid,
             "give a capacity that the type allows",
         ),
-        VerbError::Store(_) => {
+        VerbError::MetadataUnavailable(_) | VerbError::Store(StoreError::Full(_)) => (
+            ProblemType::MetadataUnavailable,
+            "bring devices back that hold the metadata, and start the appliance again",
+        ),
+        VerbError::Store(_) | VerbError::Membership(_) => {
             tracing::warn!(%error, "a change could not be made durable");
             (
                 ProblemType::MetadataNotDurable,
@@ -195,6 +200,8 @@ fn of_members(error: &VerbError) -> (ProblemType, &'static str) {
         VerbError::Placement(_)
         | VerbError::Capacity(_)
         | VerbError::Store(_)
+        | VerbError::MetadataUnavailable(_)
+        | VerbError::Membership(_)
         | VerbError::Superblock(_)
         | VerbError::Device(_)
         | VerbError::Io(_)

@@ -2,12 +2,12 @@
 //!
 //! Invariant: each event of the engine becomes one event, also where the catalog or the process goes away in between: the
 //! place in the engine's numbers is written with the event. What the engine has forgotten before it was relayed becomes
-//! one event that says so.
+//! one event that says so. The events of a start that the engine could not count have no place there: the process keeps it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_engine::event::{Event, EventKind, Events};
+use ashlar_engine::event::{EventKind, Events};
 use ashlar_engine::raid::GroupState;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -26,6 +26,7 @@ const BATCH: usize = 200;
 /// Relays until the appliance stops.
 pub async fn run(app: Arc<App>) {
     let (mut engine, mut catalog) = (app.engine.state(), app.catalog.state());
+    let mut told = 0;
     loop {
         let events = app.engine.with(async |appliance| appliance.events()).await;
         let Ok(events) = events else {
@@ -37,7 +38,7 @@ pub async fn run(app: Arc<App>) {
         };
         let mut newest = events.newest();
         newest.mark_unchanged();
-        match relay(&app.catalog, app.engine.id().0, &events).await {
+        match relay(&app.catalog, app.engine.id().0, &events, &mut told).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => tracing::debug!(%error, "events of the engine wait for the catalog"),
@@ -53,63 +54,68 @@ pub async fn run(app: Arc<App>) {
     }
 }
 
-/// Relays what was not. Returns whether there is more.
+/// Relays what was not. Returns whether there is more. `told` is the place where the engine's start was not counted.
 ///
 /// # Errors
 /// Where the catalog is away; then nothing of it was relayed, or all.
-pub async fn relay(catalog: &Catalog, appliance: Uuid, from: &Events) -> Result<bool, CatalogError> {
-    let epoch = i64::try_from(from.epoch()).unwrap_or(i64::MAX);
-    let relayed = catalog
-        .guard(async { events::newest_of_engine(&mut *catalog.acquire().await?).await })
-        .await?;
-    let last = match relayed {
-        Some((at, number)) if at == epoch => u64::try_from(number).unwrap_or(0),
-        _ => 0,
+pub async fn relay(
+    catalog: &Catalog,
+    appliance: Uuid,
+    from: &Events,
+    told: &mut u64,
+) -> Result<bool, CatalogError> {
+    let epoch = from.is_counted().then(|| stored(from.epoch()));
+    let last = match epoch {
+        Some(epoch) => relayed(catalog, epoch).await?,
+        None => *told,
     };
-    let (new, lost) = from.since(last);
-    if new.is_empty() {
-        return Ok(false);
-    }
+    let (mut new, lost) = from.since(last);
     let more = new.len() > BATCH;
+    new.truncate(BATCH);
+    let (Some(first), Some(newest)) = (new.first(), new.last()) else {
+        return Ok(false);
+    };
     transact(catalog, async |connection| {
-        if lost && let Some(first) = new.first() {
-            append_lost(connection, appliance, epoch, last + 1, first.number - 1).await?;
+        if lost {
+            let to = first.number - 1;
+            let data = json!({"epoch": from.epoch(), "from": last + 1, "to": to});
+            let gap = ("engine.events_lost", "appliance", appliance, data);
+            append(connection, epoch, to, gap).await?;
         }
-        for event in new.iter().take(BATCH) {
-            append(connection, epoch, event).await?;
+        for event in &new {
+            append(connection, epoch, event.number, describe(&event.kind)).await?;
         }
         Ok(())
     })
     .await?;
+    *told = newest.number;
     Ok(more)
 }
 
-async fn append_lost(
-    connection: &mut PgConnection,
-    appliance: Uuid,
-    epoch: i64,
-    from: u64,
-    to: u64,
-) -> Result<(), CatalogError> {
-    let data = json!({"epoch": epoch, "from": from, "to": to});
-    let event = NewEvent {
-        kind: "engine.events_lost",
-        subject_kind: "appliance",
-        subject_id: Some(appliance),
-        data: &data,
-        engine: Some((epoch, stored(to))),
-    };
-    events::append(connection, &event).await.map(drop)
+/// The last event of this start of the engine that was relayed.
+async fn relayed(catalog: &Catalog, epoch: i64) -> Result<u64, CatalogError> {
+    let relayed = catalog.guard(async { events::newest_of_engine(&mut *catalog.acquire().await?).await });
+    Ok(match relayed.await? {
+        Some((at, number)) if at == epoch => u64::try_from(number).unwrap_or(0),
+        _ => 0,
+    })
 }
 
-async fn append(connection: &mut PgConnection, epoch: i64, event: &Event) -> Result<(), CatalogError> {
-    let (kind, subject_kind, subject, data) = told(&event.kind);
+/// Kind, subject and data of an event.
+type Described = (&'static str, &'static str, Uuid, Value);
+
+async fn append(
+    connection: &mut PgConnection,
+    epoch: Option<i64>,
+    number: u64,
+    (kind, subject_kind, subject, data): Described,
+) -> Result<(), CatalogError> {
     let event = NewEvent {
         kind,
         subject_kind,
         subject_id: Some(subject),
         data: &data,
-        engine: Some((epoch, stored(event.number))),
+        engine: epoch.map(|epoch| (epoch, stored(number))),
     };
     events::append(connection, &event).await.map(drop)
 }
@@ -118,8 +124,7 @@ fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Kind, subject and data of an event of the engine.
-fn told(kind: &EventKind) -> (&'static str, &'static str, Uuid, Value) {
+fn describe(kind: &EventKind) -> Described {
     match kind {
         EventKind::DeviceFailed { device, why } => ("device.failed", "device", device.0, json!({"why": why})),
         EventKind::DeviceReturned { device } => ("device.returned", "device", device.0, json!({})),

@@ -23,8 +23,14 @@ const DAY: time::Duration = time::Duration::days(1);
 
 /// Prunes until the appliance stops.
 pub async fn run(app: Arc<App>) {
+    // A clock that is wrong after a start has time to be set.
+    let mut pause = PERIOD;
     loop {
-        let pause = match prune(&app, OffsetDateTime::now_utc()).await {
+        tokio::select! {
+            () = app.until_stopping() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = match prune(&app, OffsetDateTime::now_utc()).await {
             Ok(0) => PERIOD,
             Ok(pruned) => {
                 tracing::info!(pruned, "old records were forgotten");
@@ -35,10 +41,6 @@ pub async fn run(app: Arc<App>) {
                 AGAIN
             }
         };
-        tokio::select! {
-            () = app.until_stopping() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
     }
 }
 

@@ -95,6 +95,22 @@ mirror_functions!(
      polling_us, enabled, presence as \"presence: Presence\", version, created_at, updated_at"
 );
 
+/// Has those whose name is another now give the old one up: two may have exchanged theirs. What is to be written
+/// in several calls of [`upsert`] is made way for all before the first.
+pub async fn make_way(conn: &mut PgConnection, rows: &[ExportFacts]) -> Result<(), CatalogError> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    sqlx::query!(
+        "update exports set presence = 'missing' from unnest($1::uuid[], $2::text[]) as given (id, name) \
+         where exports.id = given.id and exports.name <> given.name",
+        &ids,
+        &names as &[&str],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Brings rows to what the engine says of them; those that are the same stay untouched. A new one gets the presence
 /// `new_as`; one that was missing, or whose number or name changed, is known from then on. What has gone is to be marked
 /// missing before: numbers and names may have gone over to others.
@@ -112,15 +128,7 @@ pub async fn upsert(
     let exclusives: Vec<bool> = rows.iter().map(|row| row.exclusive).collect();
     let pollings: Vec<Option<i64>> = rows.iter().map(|row| row.polling_us).collect();
     let enableds: Vec<bool> = rows.iter().map(|row| row.enabled).collect();
-    // Out of each other's way: two may have exchanged their names.
-    sqlx::query!(
-        "update exports set presence = 'missing' from unnest($1::uuid[], $2::text[]) as given (id, name) \
-         where exports.id = given.id and exports.name <> given.name",
-        &ids,
-        &names as &[&str],
-    )
-    .execute(&mut *conn)
-    .await?;
+    make_way(conn, rows).await?;
     sqlx::query!(
         "insert into exports (id, name, volume, read_only, clients, protection, exclusive, polling_us, \
            enabled, presence) \

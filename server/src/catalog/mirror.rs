@@ -1,5 +1,8 @@
 //! What all mirrors of the engine's objects have in common.
 
+use sqlx::PgConnection;
+
+use super::CatalogError;
 use super::text::text_enum;
 
 text_enum! {
@@ -12,6 +15,17 @@ text_enum! {
         /// Known here, and no longer in the engine.
         Missing = "missing",
     }
+}
+
+/// Has everybody else who writes into the mirrors wait until the transaction ends.
+///
+/// # Errors
+/// As the catalog's.
+pub async fn lock(conn: &mut PgConnection) -> Result<(), CatalogError> {
+    sqlx::query!("lock table devices, raid_groups, volumes, exports in share row exclusive mode")
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// The functions of a mirror that differ in the table only. `$columns` are those of `$row`, as `query_as!` wants them.

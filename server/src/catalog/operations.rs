@@ -135,6 +135,16 @@ pub async fn unfinished(conn: &mut PgConnection) -> Result<Vec<Operation>, Catal
     Ok(rows.fetch_all(conn).await?)
 }
 
+/// What is running and changes this object, oldest first.
+pub async fn unfinished_of(conn: &mut PgConnection, object_id: Uuid) -> Result<Vec<Operation>, CatalogError> {
+    let rows = operations!(
+        "select",
+        "from operations where object_id = $1 and state = 'running' order by created_at, id",
+        object_id,
+    );
+    Ok(rows.fetch_all(conn).await?)
+}
+
 pub async fn get(conn: &mut PgConnection, id: Uuid) -> Result<Option<Operation>, CatalogError> {
     let row = operations!("select", "from operations where id = $1", id);
     Ok(row.fetch_optional(conn).await?)

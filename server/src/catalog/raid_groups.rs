@@ -86,6 +86,25 @@ mirror_functions!(
      version, created_at, updated_at"
 );
 
+/// Has those whose number or name is another now give the old one up: two may have exchanged theirs. What is to be written
+/// in several calls of [`upsert`] is made way for all before the first.
+pub async fn make_way(conn: &mut PgConnection, rows: &[RaidGroupFacts]) -> Result<(), CatalogError> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let numbers: Vec<i32> = rows.iter().map(|row| row.number).collect();
+    let names: Vec<Option<&str>> = rows.iter().map(|row| row.name.as_deref()).collect();
+    sqlx::query!(
+        "update raid_groups set presence = 'missing' from unnest($1::uuid[], $2::integer[], $3::text[]) as \
+         given (id, number, name) where raid_groups.id = given.id and (raid_groups.number, raid_groups.name) \
+         is distinct from (given.number, given.name)",
+        &ids,
+        &numbers,
+        &names as &[Option<&str>],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Brings rows to what the engine says of them; those that are the same stay untouched. A new one gets the presence
 /// `new_as`; one that was missing, or whose number or name changed, is known from then on. What has gone is to be marked
 /// missing before: numbers and names may have gone over to others.
@@ -101,17 +120,7 @@ pub async fn upsert(
     let stripe_units: Vec<Option<i64>> = rows.iter().map(|row| row.stripe_unit).collect();
     let slice_lengths: Vec<i64> = rows.iter().map(|row| row.slice_length).collect();
     let capacities: Vec<i64> = rows.iter().map(|row| row.capacity).collect();
-    // Out of each other's way: two may have exchanged their names.
-    sqlx::query!(
-        "update raid_groups set presence = 'missing' from unnest($1::uuid[], $2::integer[], $3::text[]) as \
-         given (id, number, name) where raid_groups.id = given.id and (raid_groups.number, raid_groups.name) \
-         is distinct from (given.number, given.name)",
-        &ids,
-        &numbers,
-        &names as &[Option<&str>],
-    )
-    .execute(&mut *conn)
-    .await?;
+    make_way(conn, rows).await?;
     sqlx::query!(
         "insert into raid_groups (id, number, name, level, stripe_unit, slice_length, capacity, presence) \
          select given.*, $8 \

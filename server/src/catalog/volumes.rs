@@ -84,6 +84,25 @@ mirror_functions!(
      updated_at"
 );
 
+/// Has those whose number or name is another now give the old one up: two may have exchanged theirs. What is to be written
+/// in several calls of [`upsert`] is made way for all before the first.
+pub async fn make_way(conn: &mut PgConnection, rows: &[VolumeFacts]) -> Result<(), CatalogError> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let numbers: Vec<i32> = rows.iter().map(|row| row.number).collect();
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    sqlx::query!(
+        "update volumes set presence = 'missing' from unnest($1::uuid[], $2::integer[], $3::text[]) as given \
+         (id, number, name) where volumes.id = given.id and (volumes.number, volumes.name) is distinct from \
+         (given.number, given.name)",
+        &ids,
+        &numbers,
+        &names as &[&str],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Brings rows to what the engine says of them; those that are the same stay untouched. A new one gets the presence
 /// `new_as`; one that was missing, or whose number or name changed, is known from then on. What has gone is to be marked
 /// missing before: numbers and names may have gone over to others.
@@ -98,17 +117,7 @@ pub async fn upsert(
     let emulations: Vec<&str> = rows.iter().map(|row| row.emulation.as_str()).collect();
     let capacities: Vec<i64> = rows.iter().map(|row| row.capacity).collect();
     let partials: Vec<bool> = rows.iter().map(|row| row.partial).collect();
-    // Out of each other's way: two may have exchanged their names.
-    sqlx::query!(
-        "update volumes set presence = 'missing' from unnest($1::uuid[], $2::integer[], $3::text[]) as given \
-         (id, number, name) where volumes.id = given.id and (volumes.number, volumes.name) is distinct from \
-         (given.number, given.name)",
-        &ids,
-        &numbers,
-        &names as &[&str],
-    )
-    .execute(&mut *conn)
-    .await?;
+    make_way(conn, rows).await?;
     sqlx::query!(
         "insert into volumes (id, number, name, emulation, capacity, partial, presence) \
          select given.*, $7 \

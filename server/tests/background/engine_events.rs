@@ -11,7 +11,7 @@ use crate::life::Life;
 const APPLIANCE: Uuid = Uuid::from_u128(1);
 
 async fn relay_all(life: &Life, events: &Events) {
-    while relay(&life.app.catalog, APPLIANCE, events).await.unwrap() {}
+    while relay(&life.app.catalog, APPLIANCE, events, &mut 0).await.unwrap() {}
 }
 
 fn emit(events: &Events, count: usize) {
@@ -28,7 +28,9 @@ async fn each_event_of_the_engine_is_told_once_whatever_goes_away_in_between() {
     let events = Events::new(7);
     emit(&events, 450);
     assert!(
-        relay(&life.app.catalog, APPLIANCE, &events).await.unwrap(),
+        relay(&life.app.catalog, APPLIANCE, &events, &mut 0)
+            .await
+            .unwrap(),
         "there is more"
     );
     // The events that were relayed are forgotten; their place is not.
@@ -51,6 +53,30 @@ async fn each_event_of_the_engine_is_told_once_whatever_goes_away_in_between() {
         .map(|event| (event.engine_epoch, event.engine_number))
         .collect();
     assert_eq!(newest, [(Some(8), Some(1)), (Some(8), Some(2))]);
+}
+
+#[tokio::test]
+async fn events_of_a_start_that_could_not_be_counted_are_told_and_the_place_of_others_stays() {
+    let life = Life::idle().await;
+    let events = Events::new(1);
+    emit(&events, 5);
+    relay_all(&life, &events).await;
+    // Their numbers are those of events that were relayed.
+    let (uncounted, mut told) = (Events::uncounted(1), 0);
+    for count in [250, 1] {
+        emit(&uncounted, count);
+        while relay(&life.app.catalog, APPLIANCE, &uncounted, &mut told)
+            .await
+            .unwrap()
+        {}
+    }
+    emit(&events, 1);
+    relay_all(&life, &events).await;
+    let found = life.events().await;
+    assert_eq!(found.len(), 5 + 251 + 1);
+    let is_placed = |event: &&ashlar_server::catalog::events::Event| event.engine_epoch.is_some();
+    assert_eq!(found.iter().filter(is_placed).count(), 6);
+    assert_eq!(found.last().unwrap().engine_number, Some(6));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The mirrors of the engine's objects.
 
+use ashlar_server::app::facts::Facts;
+use ashlar_server::app::reconcile::write;
 use ashlar_server::catalog::devices::{self, DeviceFacts, DeviceFilter, DeviceKind, DeviceSort};
 use ashlar_server::catalog::exports::{self, ExportFacts, ExportFilter, ExportProtection, ExportSort};
 use ashlar_server::catalog::raid_groups::{self, RaidGroupFacts, RaidGroupFilter, RaidGroupSort};
@@ -73,6 +75,25 @@ async fn objects_that_exchanged_their_names_and_numbers_are_mirrored() {
     let row = volumes::get(conn, one.id).await.unwrap().unwrap();
     assert_eq!((row.name.as_str(), row.number, row.version), ("two", 2, 2));
     assert_eq!(row.presence, Presence::Present);
+}
+
+#[tokio::test]
+async fn names_that_were_exchanged_between_two_statements_are_mirrored() {
+    let database = Database::migrated().await;
+    let conn = &mut *database.pool.acquire().await.unwrap();
+    let mut facts = Facts {
+        volumes: vec![volume(1, "one"), volume(2, "two")],
+        ..Facts::default()
+    };
+    write(conn, &facts, Presence::Present, 1).await.unwrap();
+    for (index, name) in [(0, "two"), (1, "one")] {
+        facts.volumes[index].name = name.into();
+    }
+    write(conn, &facts, Presence::Present, 1).await.unwrap();
+    for wanted in &facts.volumes {
+        let row = volumes::get(conn, wanted.id).await.unwrap().unwrap();
+        assert_eq!((&row.name, row.presence), (&wanted.name, Presence::Present));
+    }
 }
 
 #[tokio::test]
