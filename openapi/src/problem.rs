@@ -85,6 +85,7 @@ problems! {
     ApplianceNotBlank = 409 "urn:ashlar:problem:appliance-not-blank": "The appliance has devices already",
     ApplianceUnavailable = 503 "urn:ashlar:problem:appliance-unavailable": "The appliance's devices could not be opened",
     MetadataNotDurable = 503 "urn:ashlar:problem:metadata-not-durable": "The change could not be made durable on enough devices",
+    Busy = 503 "urn:ashlar:problem:busy": "The appliance handles as many requests as it can",
     Stopping = 503 "urn:ashlar:problem:stopping": "The appliance is stopping",
     Internal = 500 "urn:ashlar:problem:internal": "The appliance made a mistake",
     // Devices.
