@@ -226,7 +226,10 @@ async fn note_refusal<O: Operation>(app: &App, caller: &Caller, refused: &Proble
     {
         return;
     }
-    if let Err(error) = crate::app::note_refusal(&app.catalog, caller, refused).await {
+    let Some(left_out) = app.refusal_log.admit(&caller.actor.principal(), Instant::now()) else {
+        return;
+    };
+    if let Err(error) = crate::app::note_refusal(&app.catalog, caller, refused, left_out).await {
         tracing::warn!(%error, "a refusal is not in the audit log");
     }
 }

@@ -22,6 +22,7 @@ pub mod operations;
 pub mod order;
 pub mod raid_groups;
 pub mod reconcile;
+pub mod refusal_log;
 pub mod refusals;
 pub mod show;
 pub mod support_bundle;
@@ -59,6 +60,7 @@ pub struct App {
     pub started_at: OffsetDateTime,
     pub locks: locks::Locks,
     pub api_metrics: metrics::ApiMetrics,
+    pub refusal_log: refusal_log::RefusalLog,
     /// What of jobs stands only in memory.
     pub jobs: jobs::live::Live,
     /// Events as they come.
@@ -108,6 +110,7 @@ impl App {
             started_at: OffsetDateTime::now_utc(),
             locks: locks::Locks::default(),
             api_metrics: metrics::ApiMetrics::default(),
+            refusal_log: refusal_log::RefusalLog::default(),
             jobs: jobs::live::Live::default(),
             feed: events::feed::Feed::default(),
             log: parts.log,
