@@ -4,12 +4,15 @@
 //! `default`, then the maintenance socket of an appliance on this machine.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ashlar_openapi::client::{Client, Credential, Fingerprint, Place, Trust};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
+
+use url::{Host, Url};
 
 use crate::failure::Failure;
 use crate::profiles::{Profile, Profiles, USUAL};
@@ -175,30 +178,31 @@ fn trust_in(path: &Path) -> Result<Trust, Failure> {
     Ok(Trust::from_pem(&pem)?)
 }
 
-/// The socket of the appliance in this folder's `data`, or else of the system's.
+/// The socket of the appliance in this folder's `data`, or else of the system's. Somebody else's socket may stand in a
+/// folder that others write to, and would be told everything that is asked.
 fn local_socket() -> PathBuf {
     let here = Path::new(USUAL_DATA).join(SOCKET);
-    if here.exists() {
+    let owner = fs::metadata(&here).map(|found| found.uid());
+    if owner.is_ok_and(|owner| owner == 0 || owner == rustix::process::geteuid().as_raw()) {
         here
     } else {
         Path::new(SYSTEM_DATA).join(SOCKET)
     }
 }
 
-/// Whether what is sent to `url` can be read on its way.
-fn is_open(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else {
+/// Whether what is sent to `text` can be read on its way.
+fn is_open(text: &str) -> bool {
+    // What is no URL is refused where it is used.
+    let Ok(url) = Url::parse(text) else {
         return false;
     };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
+    let is_here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     };
-    let loopback = host
-        .parse()
-        .is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-    !(loopback || host == "localhost")
+    url.scheme() == "http" && !is_here
 }
 
 #[cfg(test)]
@@ -244,6 +248,9 @@ mod tests {
             "http://192.0.2.1",
             "http://127.0.0.1.example/",
             "http://[2001:db8::1]:80",
+            "HTTP://ashlar",
+            " http://ashlar",
+            "http://localhost@ashlar",
         ] {
             assert!(is_open(open), "{open}");
         }

@@ -11,6 +11,8 @@ use ashlar_openapi::jobs::Job;
 use ashlar_server::serve::ServeError;
 use uuid::Uuid;
 
+use crate::format::plain;
+
 /// Stands in `--help`, the manual page and the guide.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
@@ -95,7 +97,15 @@ impl Failure {
     /// Says it on standard error. That nobody may read there is no further failure.
     pub(crate) fn print(&self) {
         if !self.is_broken_pipe() {
-            let _ = writeln!(io::stderr(), "ashlar: {self}");
+            let text = self.to_string();
+            let mut out = io::stderr().lock();
+            // What the appliance tells may hold what a terminal would obey.
+            for (line, before) in text
+                .lines()
+                .zip(std::iter::once("ashlar: ").chain(std::iter::repeat("")))
+            {
+                let _ = writeln!(out, "{before}{}", plain(line));
+            }
         }
     }
 }

@@ -13,6 +13,11 @@ const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 /// Stands where there is nothing.
 pub(crate) const NOTHING: &str = "-";
 
+/// A text without what a terminal would obey.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// A size in the largest binary unit that leaves a number before the point, with at most two digits behind it.
 pub(crate) fn size(bytes: Bytes) -> String {
     let exact = ByteSize(bytes.0);
@@ -120,7 +125,7 @@ fn scalar(name: &str, value: &Value) -> String {
     match (value.as_u64(), value) {
         (_, Value::Null) => NOTHING.to_owned(),
         (_, Value::Bool(value)) => yes(*value),
-        (_, Value::String(text)) => text.clone(),
+        (_, Value::String(text)) => plain(text),
         (Some(rate), _) if field.ends_with("_bytes_per_s") => format!("{} per second", exactly(rate)),
         (Some(bytes), _) if is_size(field) => exactly(bytes),
         (_, value) => value.to_string(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
-use crate::format::fields;
+use crate::format::{fields, plain};
 use crate::json::Json;
 
 /// For whom the output is.
@@ -110,7 +110,10 @@ fn render(headers: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(headers.iter().copied()).add_rows(rows);
+    let plain = rows
+        .into_iter()
+        .map(|row| row.iter().map(|cell| plain(cell)).collect::<Vec<_>>());
+    table.set_header(headers.iter().copied()).add_rows(plain);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -139,6 +142,12 @@ pub(crate) fn note(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_printed() {
+        let lines = render(&["NAME"], vec![vec!["a\u{1b}[2Jb".to_owned()]]);
+        assert_eq!(lines[1], "a\u{fffd}[2Jb");
+    }
 
     #[test]
     fn columns_are_aligned_and_lines_end_with_their_last_word() {

@@ -86,6 +86,7 @@ problems! {
     ApplianceUnavailable = 503 "urn:ashlar:problem:appliance-unavailable": "The appliance's devices could not be opened",
     MetadataNotDurable = 503 "urn:ashlar:problem:metadata-not-durable": "The change could not be made durable on enough devices",
     MetadataUnavailable = 503 "urn:ashlar:problem:metadata-unavailable": "The metadata takes no changes now; nothing was changed",
+    Busy = 503 "urn:ashlar:problem:busy": "The appliance handles as many requests as it can",
     Stopping = 503 "urn:ashlar:problem:stopping": "The appliance is stopping",
     Internal = 500 "urn:ashlar:problem:internal": "The appliance made a mistake",
     // Devices.

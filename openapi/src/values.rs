@@ -19,7 +19,22 @@ pub const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$";
 /// A moment in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = String, format = DateTime)]
-pub struct Timestamp(#[serde(with = "time::serde::rfc3339")] pub time::OffsetDateTime);
+pub struct Timestamp(
+    #[serde(
+        serialize_with = "time::serde::rfc3339::serialize",
+        deserialize_with = "in_utc"
+    )]
+    pub time::OffsetDateTime,
+);
+
+/// The same moment without an offset. There are moments that can be written with one only.
+fn in_utc<'de, D: Deserializer<'de>>(deserializer: D) -> Result<time::OffsetDateTime, D::Error> {
+    let given = time::serde::rfc3339::deserialize(deserializer)?;
+    given
+        .checked_to_offset(time::UtcOffset::UTC)
+        .filter(|at| (0..=9999).contains(&at.year()))
+        .ok_or_else(|| de::Error::custom("a moment outside of the years 0 to 9999 in UTC"))
+}
 
 /// An integer from 0 to `most`; whole numbers written with a fraction of zero are integers in JSON Schema too.
 struct WholeNumber {
@@ -326,6 +341,16 @@ pub fn some<'de, T: DeserializeOwned, D: Deserializer<'de>>(
 mod tests {
     use super::*;
     use serde_json::from_str;
+
+    #[test]
+    fn moments_are_those_that_can_be_written_in_utc() {
+        let read = |text: &str| serde_json::from_value::<Timestamp>(text.into());
+        let given = read("2026-01-01T01:00:00+01:00").unwrap();
+        assert_eq!(serde_json::to_value(given).unwrap(), "2026-01-01T00:00:00Z");
+        assert!(read("9999-12-31T23:59:59Z").is_ok());
+        assert!(read("9999-12-31T23:59:59-01:00").is_err());
+        assert!(read("0000-01-01T00:00:00+01:00").is_err());
+    }
 
     #[test]
     fn integers_are_taken_where_json_schema_calls_them_integers() {

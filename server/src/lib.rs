@@ -15,6 +15,7 @@ pub mod engine;
 pub mod files;
 pub mod listen;
 pub mod log_ring;
+pub mod network;
 pub mod postgres;
 pub mod serve;
 pub mod stand_back;

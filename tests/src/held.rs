@@ -30,7 +30,7 @@ impl HeldRequest {
         stream.set_read_timeout(Some(LIMIT)).expect("a limit can be set");
         write!(
             stream,
-            "GET /api/v1{path} HTTP/1.1\r\nhost: ashlar\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+            "GET /api/v1{path} HTTP/1.1\r\nhost: ashlar\r\nconnection: close\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
         )
         .expect("the server reads");
         let mut told = vec![0; GO_ON.len()];

@@ -99,6 +99,16 @@ fn requests(seen: &mut Seen, api: &Api) {
     );
 }
 
+/// More requests than the maintenance socket has room for.
+fn busy(seen: &mut Seen, home: &Home, api: &Api) {
+    let socket = home.data().join("ashlar.sock");
+    let held: Vec<_> = (0..64).map(|_| HeldRequest::begin(&socket, "/volumes")).collect();
+    seen.is("busy", &api.get("/volumes"));
+    for request in held {
+        assert_eq!(request.finish().status, 200);
+    }
+}
+
 /// Objects that are in each other's way.
 fn objects(seen: &mut Seen, api: &Api) {
     let twice =
@@ -490,6 +500,7 @@ fn every_problem_of_the_closed_list_is_provoked() {
     ground::whole(&home, &api);
     let remote = Api::over_https(server.listens(), &home.data().join("tls/certificate.pem"));
     requests(&mut seen, &api);
+    busy(&mut seen, &home, &api);
     objects(&mut seen, &api);
     ranges(&mut seen, &api);
     jobs(&mut seen, &api);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ashlar_openapi::operations::ListEvents;
+use ashlar_openapi::operations::{ListEvents, ListUsers};
 use ashlar_openapi::values::MOST;
-use ashlar_openapi::{Problem, ProblemType};
+use ashlar_openapi::{Operation as _, Problem, ProblemType};
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -27,20 +27,25 @@ async fn list(asked: Asked, incoming: Incoming<ListEvents>) -> Result<Response, 
         )
         .at("after"));
     }
+    let sees_accounts = asked.caller.actor.may(ListUsers::ROLES, ListUsers::SCOPE).is_ok();
     if !incoming.wants_event_stream {
         let paging = &incoming.paging;
+        let (cursor, limit) = (paging.cursor.as_deref(), paging.limit);
         let page = asked
             .app
-            .list_events(&incoming.query, paging.cursor.as_deref(), paging.limit);
+            .list_events(&incoming.query, sees_accounts, cursor, limit);
         return Ok(respond(Answer::of::<ListEvents>(&page.await?)));
     }
     let after = incoming.last_event_id.or(incoming.query.after);
     let (app, shown) = (Arc::clone(&asked.app), asked.shown);
     let still_may = move || {
         let (app, shown) = (Arc::clone(&app), shown.clone());
-        async move { authenticate::still_may::<ListEvents>(&app, &shown).await }
+        async move {
+            let sees_as_before = !sees_accounts || authenticate::still_may::<ListUsers>(&app, &shown).await;
+            sees_as_before && authenticate::still_may::<ListEvents>(&app, &shown).await
+        }
     };
-    let stream = follow(asked.app, incoming.query, after, still_may);
+    let stream = follow(asked.app, incoming.query, sees_accounts, after, still_may);
     let mut response = Response::new(Body::from_stream(stream));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),

@@ -14,9 +14,6 @@ use uuid::Uuid;
 use super::decode::{self, Decoded};
 use crate::app::look_up::Wanted;
 
-/// Largest body, in bytes: ten thousand placements, written generously.
-pub const LARGEST_BODY: usize = 4 << 20;
-
 /// What a page is asked for.
 #[derive(Debug, Clone)]
 pub struct Paging {
@@ -253,15 +250,20 @@ fn url_pairs(text: &str) -> form_urlencoded::Parse<'_> {
     form_urlencoded::parse(text.as_bytes())
 }
 
+/// The problem of a body where there is none to be.
+pub fn takes_no_body() -> Problem {
+    Problem::new(
+        ProblemType::UnknownField,
+        "this operation takes no body",
+        "leave the body out",
+    )
+}
+
 fn parse_body<O: Operation>(headers: &HeaderMap, body: &Bytes) -> Result<O::Body, Problem> {
     use ashlar_openapi::operation::Content as _;
     if O::Body::schema_name().is_none() {
         if !body.is_empty() && body.iter().any(|byte| !byte.is_ascii_whitespace()) && body.as_ref() != b"{}" {
-            return Err(Problem::new(
-                ProblemType::UnknownField,
-                "this operation takes no body",
-                "leave the body out",
-            ));
+            return Err(takes_no_body());
         }
         return serde_json::from_str("{}").map_err(|error| decode::malformed(&error));
     }

@@ -18,6 +18,7 @@ pub mod incoming;
 pub mod jobs;
 pub mod objects;
 pub mod problem;
+pub mod room;
 pub mod routes;
 pub mod support_bundle;
 pub mod webhooks;
@@ -29,7 +30,7 @@ use std::time::Instant;
 use ashlar_openapi::document::BASE;
 use ashlar_openapi::{Operation, Problem, ProblemType, Roles, Trait};
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -40,7 +41,8 @@ use crate::app::{Answer, App, Caller, Key};
 use crate::auth::Actor;
 use crate::listen::Origin;
 use authenticate::Shown;
-use incoming::{Incoming, LARGEST_BODY};
+use incoming::Incoming;
+use room::{Place, Rooms};
 
 pub use routes::router;
 
@@ -60,6 +62,7 @@ pub struct Asked {
 pub struct Routes {
     router: Router<Arc<App>>,
     routed: BTreeSet<&'static str>,
+    rooms: Arc<Rooms>,
 }
 
 impl Routes {
@@ -67,6 +70,7 @@ impl Routes {
         Self {
             router: Router::new(),
             routed: BTreeSet::new(),
+            rooms: Arc::default(),
         }
     }
 
@@ -100,6 +104,7 @@ impl Routes {
             ashlar_openapi::Method::Patch => MethodFilter::PATCH,
             ashlar_openapi::Method::Delete => MethodFilter::DELETE,
         };
+        let rooms = Arc::clone(&self.rooms);
         let route = on(
             filter,
             async move |State(app): State<Arc<App>>, params: RawPathParams, request: Request| {
@@ -107,8 +112,10 @@ impl Routes {
                     .iter()
                     .map(|(name, value)| (name.to_owned(), value.to_owned()))
                     .collect();
+                // Before there is a task: a client that asks and leaves at once must not make them without end.
+                let place = rooms.enter::<O>(request.extensions().get::<Origin>().copied());
                 // A task of its own: it runs to its end also where the client leaves.
-                let handled = tokio::spawn(handle::<O, F>(app, path, request, handler));
+                let handled = tokio::spawn(handle::<O, F>(app, path, request, place, handler));
                 handled.await.unwrap_or_else(|error| {
                     tracing::error!(operation = O::ID, %error, "a handler panicked");
                     problem::respond(&crate::app::internal())
@@ -136,6 +143,7 @@ async fn handle<O: Operation, F>(
     app: Arc<App>,
     path: BTreeMap<String, String>,
     request: Request,
+    place: Result<Place, Problem>,
     handler: impl Fn(Asked, Incoming<O>) -> F,
 ) -> Response
 where
@@ -143,7 +151,10 @@ where
 {
     let begun = Instant::now();
     let request_id = request_id(request.headers());
-    let answered = answer::<O, F>(&app, &path, request, &request_id, handler).await;
+    let answered = match place {
+        Ok(mut place) => answer::<O, F>(&app, &path, request, &request_id, &mut place, handler).await,
+        Err(busy) => Err(busy),
+    };
     let mut response = answered.unwrap_or_else(|mut refused| {
         refused.request_id.clone_from(&request_id);
         problem::respond(&refused)
@@ -166,6 +177,7 @@ async fn answer<O: Operation, F>(
     path: &BTreeMap<String, String>,
     request: Request,
     request_id: &str,
+    place: &mut Place,
     handler: impl Fn(Asked, Incoming<O>) -> F,
 ) -> Result<Response, Problem>
 where
@@ -185,7 +197,7 @@ where
         note_refusal::<O>(app, &caller, &refused).await;
         return Err(refused);
     }
-    let body = read(body).await?;
+    let body = place.read::<O>(body).await?;
     let incoming = Incoming::<O>::parse(path, parts.uri.query(), &parts.headers, &body)?;
     caller.key = incoming.idempotency_key.clone().map(|key| Key {
         key,
@@ -214,19 +226,12 @@ async fn note_refusal<O: Operation>(app: &App, caller: &Caller, refused: &Proble
     {
         return;
     }
-    if let Err(error) = crate::app::note_refusal(&app.catalog, caller, refused).await {
+    let Some(left_out) = app.refusal_log.admit(&caller.actor.principal(), Instant::now()) else {
+        return;
+    };
+    if let Err(error) = crate::app::note_refusal(&app.catalog, caller, refused, left_out).await {
         tracing::warn!(%error, "a refusal is not in the audit log");
     }
-}
-
-async fn read(body: Body) -> Result<Bytes, Problem> {
-    axum::body::to_bytes(body, LARGEST_BODY).await.map_err(|_| {
-        Problem::new(
-            ProblemType::BodyTooLarge,
-            "the body is larger than any request needs, or was cut off",
-            format!("send at most {LARGEST_BODY} bytes"),
-        )
-    })
 }
 
 fn request_id(headers: &HeaderMap) -> String {

@@ -23,6 +23,7 @@ pub mod operations;
 pub mod order;
 pub mod raid_groups;
 pub mod reconcile;
+pub mod refusal_log;
 pub mod refusals;
 pub mod show;
 pub mod support_bundle;
@@ -62,6 +63,7 @@ pub struct App {
     /// Told where a change was left unfinished: it is to be rolled forward.
     pub left_unfinished: tokio::sync::Notify,
     pub api_metrics: metrics::ApiMetrics,
+    pub refusal_log: refusal_log::RefusalLog,
     /// What of jobs stands only in memory.
     pub jobs: jobs::live::Live,
     /// Events as they come.
@@ -112,6 +114,7 @@ impl App {
             locks: locks::Locks::default(),
             left_unfinished: tokio::sync::Notify::new(),
             api_metrics: metrics::ApiMetrics::default(),
+            refusal_log: refusal_log::RefusalLog::default(),
             jobs: jobs::live::Live::default(),
             feed: events::feed::Feed::default(),
             log: parts.log,

@@ -333,7 +333,7 @@ impl App {
     }
 }
 
-/// Writes into the audit log that something was refused.
+/// Writes into the audit log that something was refused, and how many refusals before were left out of it.
 ///
 /// # Errors
 /// Where the catalog is away.
@@ -341,11 +341,14 @@ pub async fn note_refusal(
     catalog: &crate::catalog::Catalog,
     caller: &Caller,
     refused: &Problem,
+    left_out: u64,
 ) -> Result<(), CatalogError> {
+    let after = (left_out > 0).then(|| serde_json::json!({"refusals_left_out": left_out}));
     catalog
         .guard(async {
             let mut connection = catalog.acquire().await?;
             let refusal = audit::NewAuditEntry {
+                after: after.as_ref(),
                 problem: Some(refused.kind.uri()),
                 ..entry(caller)
             };

@@ -68,13 +68,15 @@ pub async fn reconcile(app: Arc<App>, catalog: Catalog, found: Found) -> Reconci
     Ok(Identity { appliance: id, epoch })
 }
 
-/// Gives up what is unfinished in a restored dump. Its keys are free: whoever asks again, asks anew.
+/// Gives up what is unfinished in a restored dump. Its keys are free: whoever asks again, asks anew. Sessions that were
+/// ended since would be good again: all end.
 async fn abandon_all(catalog: &Catalog) -> Result<(), CatalogError> {
     let mut transaction = catalog.begin().await?;
     let abandoned = operations::abandon_all(&mut transaction).await?;
     for operation in &abandoned {
         idempotency::release_of_operation(&mut transaction, *operation).await?;
     }
+    crate::catalog::refresh_tokens::revoke_all(&mut transaction).await?;
     transaction.commit().await?;
     tracing::warn!(
         abandoned = abandoned.len(),

@@ -1,7 +1,7 @@
 //! Access tokens: JSON Web Tokens with HS256, good for a quarter of an hour, and the keys that sign them.
 //!
-//! Invariants: keys stand in the data folder, readable to the service only. A rotation keeps the former key as long as
-//! tokens signed by it can live.
+//! Invariants: keys stand in the data folder, readable to the service only. A former key is good as
+//! long as tokens signed by it before it was replaced can live, and no token lives longer than those made here.
 
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
@@ -132,13 +132,22 @@ impl Sessions {
         let header = jsonwebtoken::decode_header(token).map_err(unknown)?;
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let named = |key: &&Key| header.kid.as_deref() == Some(key.id.to_string().as_str());
-        let key = keys.0.iter().find(named).ok_or_else(|| {
-            not_signed_in("the access token was signed with a key that is not in use any more")
-        })?;
+        let retired = || not_signed_in("the access token was signed with a key that is not in use any more");
+        let place = keys.0.iter().position(|key| named(&key)).ok_or_else(retired)?;
+        let key = &keys.0[place];
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        // A key signs until the next one is made.
+        let replaced_at = place.checked_sub(1).map(|newer| keys.0[newer].made);
+        if replaced_at.is_some_and(|at| now.saturating_sub(at) > i64::from(ACCESS_S)) {
+            return Err(retired());
+        }
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.leeway = 0;
         match jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(&key.secret), &validation) {
+            Ok(data) if data.claims.exp.saturating_sub(data.claims.iat) > i64::from(ACCESS_S) => Err(
+                not_signed_in("the access token is good for longer than any of this appliance's"),
+            ),
             Ok(data) => Ok(data.claims),
             Err(error) if matches!(error.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature) => {
                 Err(not_signed_in("the access token has expired"))
@@ -178,6 +187,38 @@ mod tests {
         assert!(again.check(&token).is_ok());
         let later = again.issue(user, session).unwrap();
         assert!(sessions(&folder).check(&later).is_ok());
+    }
+
+    #[test]
+    fn a_former_key_is_good_no_longer_than_what_it_signed_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = sessions(&folder);
+        let token = sessions.issue(Uuid::new_v4(), Uuid::new_v4()).unwrap();
+        sessions.rotate().unwrap();
+        let later = |seconds| sessions.keys.write().unwrap().0[0].made -= seconds;
+        later(i64::from(ACCESS_S) - 60);
+        assert!(sessions.check(&token).is_ok());
+        later(61);
+        assert!(sessions.check(&token).is_err());
+    }
+
+    #[test]
+    fn a_token_that_lives_longer_than_those_made_here_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = sessions(&folder);
+        let token = sessions.issue(Uuid::new_v4(), Uuid::new_v4()).unwrap();
+        let mut claims = sessions.check(&token).unwrap();
+        let signed = |claims: &Claims| {
+            let key = &sessions.keys.read().unwrap().0[0];
+            let header = Header {
+                kid: Some(key.id.to_string()),
+                ..Header::new(Algorithm::HS256)
+            };
+            jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(&key.secret)).unwrap()
+        };
+        assert!(sessions.check(&signed(&claims)).is_ok());
+        claims.exp += 1;
+        assert!(sessions.check(&signed(&claims)).is_err());
     }
 
     #[test]

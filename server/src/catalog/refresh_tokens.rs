@@ -143,6 +143,14 @@ pub async fn revoke_of_user(
     Ok(revoked.rows_affected())
 }
 
+/// Ends everybody's sessions.
+pub async fn revoke_all(conn: &mut PgConnection) -> Result<(), CatalogError> {
+    sqlx::query!("update refresh_tokens set revoked_at = now() where revoked_at is null")
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Removes some of those that expired before. Returns how many, see [`super::PRUNE_BATCH`].
 pub async fn prune(conn: &mut PgConnection, before: OffsetDateTime) -> Result<u64, CatalogError> {
     let pruned = sqlx::query!(

@@ -243,6 +243,8 @@ fn command(cluster: &Cluster, program: &Path) -> Command {
         ("ident_file", folder.join("pg_ident.conf").display().to_string()),
         ("log_destination", "stderr".into()),
         ("logging_collector", "off".into()),
+        // A row that cannot be written would stand in the log with the secrets that it holds.
+        ("log_error_verbosity", "terse".into()),
         ("lc_messages", "C".into()),
         ("max_connections", "50".into()),
     ];

@@ -22,7 +22,7 @@ struct Listener {
 impl Listener {
     fn of(life: &Life, filter: EventFilter, after: Option<u64>) -> Self {
         Self {
-            stream: Box::pin(follow(Arc::clone(&life.app), filter, after, async || true)),
+            stream: Box::pin(follow(Arc::clone(&life.app), filter, true, after, async || true)),
         }
     }
 
@@ -234,17 +234,17 @@ async fn pages_go_from_the_oldest_on_and_a_cursor_that_is_none_is_refused() {
     let numbers = |page: &ashlar_openapi::Page<Event>| -> Vec<u64> {
         page.items.iter().map(|event| event.number.0).collect()
     };
-    let first = life.app.list_events(&all(), None, 2).await.unwrap();
+    let first = life.app.list_events(&all(), true, None, 2).await.unwrap();
     assert_eq!(numbers(&first), [1, 2]);
     let second = life
         .app
-        .list_events(&all(), first.next_cursor.as_deref(), 2)
+        .list_events(&all(), true, first.next_cursor.as_deref(), 2)
         .await
         .unwrap();
     assert_eq!(numbers(&second), [3, 4]);
     let last = life
         .app
-        .list_events(&all(), second.next_cursor.as_deref(), 2)
+        .list_events(&all(), true, second.next_cursor.as_deref(), 2)
         .await
         .unwrap();
     assert_eq!((numbers(&last), last.next_cursor), (vec![5], None));
@@ -252,8 +252,12 @@ async fn pages_go_from_the_oldest_on_and_a_cursor_that_is_none_is_refused() {
         after: Some(1),
         ..kind("volume.")
     };
-    let some = life.app.list_events(&after, None, 100).await.unwrap();
+    let some = life.app.list_events(&after, true, None, 100).await.unwrap();
     assert_eq!(numbers(&some), [2, 3]);
-    let wrong = life.app.list_events(&all(), Some("x"), 1).await.unwrap_err();
+    let wrong = life
+        .app
+        .list_events(&all(), true, Some("x"), 1)
+        .await
+        .unwrap_err();
     assert_eq!(wrong.kind, ProblemType::InvalidCursor);
 }

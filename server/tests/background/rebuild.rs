@@ -166,7 +166,7 @@ async fn copying_that_nobody_asked_for_is_a_job_that_can_be_paused_and_limited()
     make_wanted(&life.app, &[]).await.unwrap();
     let page = life
         .app
-        .list_events(&EventFilter::default(), None, 100)
+        .list_events(&EventFilter::default(), true, None, 100)
         .await
         .unwrap();
     let made: Vec<_> = page

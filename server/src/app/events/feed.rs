@@ -9,7 +9,7 @@ use ashlar_openapi::events::{Event, EventFilter};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
-use super::kinds::matches;
+use super::kinds::{self, matches};
 
 /// Frames that a listener may be behind before it has to read the catalog.
 pub const KEPT: usize = 1024;
@@ -37,7 +37,7 @@ impl Frame {
 
     /// Whether somebody may have lost what let them in.
     pub fn concerns_accounts(&self) -> bool {
-        ["user.", "token."].iter().any(|area| self.kind.starts_with(area))
+        kinds::concerns_accounts(&self.kind)
     }
 
     /// Whether the filter lets it through.

@@ -44,6 +44,7 @@ struct Listener<M> {
     /// Accounts may have changed since it was seen that the listener may listen.
     doubtful: bool,
     filter: EventFilter,
+    sees_accounts: bool,
     told: broadcast::Receiver<Told>,
     /// Number of the last event that was sent or passed over; `None`: from now on, once the catalog is there.
     last: Option<u64>,
@@ -54,10 +55,12 @@ struct Listener<M> {
     catalog: watch::Receiver<CatalogState>,
 }
 
-/// Events after the number, or from now on, until the appliance stops or the listener may not listen any more.
+/// Events after the number, or from now on, until the appliance stops or the listener may not listen any more. Those of
+/// accounts are told to whoever sees accounts.
 pub fn follow<M, F>(
     app: Arc<App>,
     filter: EventFilter,
+    sees_accounts: bool,
     after: Option<u64>,
     still_may: M,
 ) -> impl Stream<Item = Result<Chunk, Infallible>> + Send + 'static
@@ -77,6 +80,7 @@ where
         // Who listens was let in before what comes is told.
         doubtful: true,
         filter,
+        sees_accounts,
         last: after,
         live: false,
         greeted: false,
@@ -143,7 +147,7 @@ where
     fn take(&mut self, frame: &Frame) {
         self.last = Some(frame.number);
         self.doubtful |= frame.concerns_accounts();
-        if frame.passes(&self.filter) {
+        if frame.passes(&self.filter) && (self.sees_accounts || !frame.concerns_accounts()) {
             self.ready.push_back(frame.text.clone());
         }
     }

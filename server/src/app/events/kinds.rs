@@ -63,6 +63,11 @@ pub fn matches(kind: &str, wanted: &str) -> bool {
     kind == wanted || wanted.ends_with('.') && kind.starts_with(wanted)
 }
 
+/// Whether it tells of users and tokens. Only whoever manages them hears of those.
+pub fn concerns_accounts(kind: &str) -> bool {
+    ["user.", "token."].iter().any(|area| kind.starts_with(area))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

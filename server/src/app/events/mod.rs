@@ -39,12 +39,14 @@ fn catalog_filter(filter: &EventFilter) -> events::EventFilter {
 
 impl App {
     /// One page of events, oldest first: after the cursor, after the number given, or from the oldest that is kept.
+    /// Those of accounts are shown to whoever sees accounts.
     ///
     /// # Errors
     /// Where the cursor is none, or the catalog is away.
     pub async fn list_events(
         &self,
         filter: &EventFilter,
+        sees_accounts: bool,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<Page<Event>, Problem> {
@@ -53,11 +55,26 @@ impl App {
             None => filter.after.unwrap_or(0),
         };
         let wanted = catalog_filter(filter);
+        let wanted_rows = limit.saturating_add(1);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut rows = reading(&self.catalog, async |connection| {
-            events::after(connection, stored(after), &wanted, limit.saturating_add(1)).await
+            let mut shown = Vec::new();
+            let mut after = stored(after);
+            loop {
+                let read = events::after(connection, after, &wanted, wanted_rows).await?;
+                let last = read.last().filter(|_| read.len() > limit).map(|last| last.number);
+                shown.extend(
+                    read.into_iter()
+                        .filter(|row| sees_accounts || !kinds::concerns_accounts(&row.kind)),
+                );
+                // What was left out makes room for more.
+                match last {
+                    Some(last) if shown.len() <= limit => after = last,
+                    _ => return Ok(shown),
+                }
+            }
         })
         .await?;
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
         let items: Vec<Event> = rows.into_iter().map(view).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ashlar_openapi::devices::Identify;
 use ashlar_openapi::jobs::{JobChange, JobKind};
-use ashlar_openapi::operations::{CreateSupportBundle, IdentifyDevice};
+use ashlar_openapi::operations::{CreateSupportBundle, IdentifyDevice, ListAuditLog};
 use ashlar_openapi::{Bytes, Operation, Problem, ProblemType};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -239,7 +239,8 @@ impl App {
             .await
     }
 
-    /// Has a support bundle made; while one is being made, that one.
+    /// Has a support bundle made; while one is being made, that one. What the audit log tells is in it where the caller may
+    /// read that.
     ///
     /// # Errors
     /// Where the catalog is away.
@@ -248,11 +249,13 @@ impl App {
         caller: &Caller,
         wait: Option<Duration>,
     ) -> Result<Answer, Problem> {
+        let actor = &caller.actor;
+        let reads_audit_log = actor.may(ListAuditLog::ROLES, ListAuditLog::SCOPE).is_ok();
         let new = NewJob {
             kind: JobKind::SupportBundle,
             subject_kind: "appliance",
             subject: self.engine.id().0,
-            params: json!({}),
+            params: json!({"audit_log": reads_audit_log}),
             bytes_total: None,
         };
         self.begin_job::<CreateSupportBundle>(caller, new, wait, |job| job)

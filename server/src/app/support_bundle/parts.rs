@@ -26,11 +26,11 @@ const FACTS: [(&str, &str); 8] = [
     ("/etc/os-release", "system/os-release"),
 ];
 
-/// Everything that goes into a bundle, without secrets.
+/// Everything that goes into a bundle, without secrets. What tells of who did what, only where `audit_log` is wanted.
 ///
 /// # Errors
 /// Where the catalog is away.
-pub async fn gather(app: &App) -> Result<Vec<Part>, Problem> {
+pub async fn gather(app: &App, audit_log: bool) -> Result<Vec<Part>, Problem> {
     let mut parts = vec![
         json_part("versions.json", &versions(app)),
         json_part("configuration.json", &configuration(app)),
@@ -38,14 +38,17 @@ pub async fn gather(app: &App) -> Result<Vec<Part>, Problem> {
     ];
     let rows = reading(&app.catalog, async |connection| Rows::read(connection).await).await?;
     parts.extend(objects(app, &rows).await);
-    let told: Vec<_> = rows.events.into_iter().map(events::view).collect();
+    let told = rows.events.into_iter().map(events::view);
+    let told: Vec<_> = told
+        .filter(|event| audit_log || !events::kinds::concerns_accounts(&event.kind))
+        .collect();
     parts.push(json_part("events.json", &told));
     let listed: Vec<_> = rows.jobs.iter().map(|job| app.job_view(job)).collect();
     parts.push(json_part("jobs.json", &listed));
-    parts.push(json_part(
-        "audit-log.json",
-        &rows.audit.iter().map(audited).collect::<Vec<_>>(),
-    ));
+    if audit_log {
+        let entries: Vec<_> = rows.audit.iter().map(audited).collect();
+        parts.push(json_part("audit-log.json", &entries));
+    }
     parts.push(json_part(
         "webhooks.json",
         &rows.webhooks.iter().map(webhook).collect::<Vec<_>>(),

@@ -44,11 +44,11 @@ fn invalid(cause: impl Into<String>, correction: &str, pointer: &str) -> Problem
     Problem::new(ProblemType::InvalidValue, cause, correction).at(pointer)
 }
 
-/// Whether deliveries can go there.
+/// Where deliveries go, written as it is kept: other spellings of a scheme or a host are the same place.
 ///
 /// # Errors
 /// Why not.
-pub fn url(text: &str) -> Result<(), Problem> {
+pub fn url(text: &str) -> Result<String, Problem> {
     let refuse = |cause: &str, correction: &str| Err(invalid(cause, correction, "/url"));
     if text.len() > LONGEST_URL {
         return refuse("the URL is too long", "give at most 2048 characters");
@@ -68,6 +68,9 @@ pub fn url(text: &str) -> Result<(), Problem> {
             "leave it out: deliveries are signed",
         );
     }
+    if url.as_str().len() > LONGEST_URL {
+        return refuse("the URL is too long", "give at most 2048 characters, as sent");
+    }
     if url.fragment().is_some() {
         return refuse("a fragment is not sent", "leave out what follows `#`");
     }
@@ -76,7 +79,7 @@ pub fn url(text: &str) -> Result<(), Problem> {
             "nothing is sent to link-local, unspecified or group addresses",
             "give an address that belongs to a receiver",
         ),
-        _ => Ok(()),
+        _ => Ok(url.into()),
     }
 }
 
@@ -103,6 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_url_is_kept_in_its_usual_spelling() {
+        assert_eq!(
+            url("HTTPS://Receiver.Example").as_deref(),
+            Ok("https://receiver.example/")
+        );
+    }
+
+    #[test]
     fn deliveries_go_to_hosts_and_not_into_the_machines_surroundings() {
         for good in [
             "https://receiver.example/hook?x=1",
@@ -111,7 +122,7 @@ mod tests {
             "http://10.0.0.1/",
             "http://[fd00::1]/",
         ] {
-            assert!(url(good).is_ok(), "{good}");
+            assert_eq!(url(good).as_deref(), Ok(good));
         }
         for wrong in [
             "",

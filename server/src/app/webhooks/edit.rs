@@ -37,8 +37,8 @@ impl App {
     ///
     /// # Errors
     /// Where URL or kinds cannot be, or the name or id is another one's.
-    pub async fn create_webhook(&self, caller: &Caller, new: NewWebhook) -> Result<Answer, Problem> {
-        check::url(&new.url)?;
+    pub async fn create_webhook(&self, caller: &Caller, mut new: NewWebhook) -> Result<Answer, Problem> {
+        new.url = check::url(&new.url)?;
         check::kinds(&new.kinds)?;
         let mut change = begin!(self, caller);
         let id = new.id.unwrap_or_else(Uuid::new_v4);
@@ -73,10 +73,10 @@ impl App {
         &self,
         caller: &Caller,
         id: Uuid,
-        wanted: WebhookChange,
+        mut wanted: WebhookChange,
         if_match: Option<&str>,
     ) -> Result<Answer, Problem> {
-        wanted.url.as_deref().map_or(Ok(()), check::url)?;
+        wanted.url = wanted.url.as_deref().map(check::url).transpose()?;
         wanted.kinds.as_deref().map_or(Ok(()), check::kinds)?;
         let mut change = begin!(self, caller);
         let before = self

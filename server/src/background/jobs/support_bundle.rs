@@ -13,7 +13,8 @@ use crate::app::support_bundle::{archive, keep, parts};
 /// Where the job is cancelled.
 pub async fn run(work: &mut Work) -> Result<Outcome, Cancelled> {
     let app = Arc::clone(&work.app);
-    let parts = match parts::gather(&app).await {
+    let audit_log = work.job.params["audit_log"] == true;
+    let parts = match parts::gather(&app, audit_log).await {
         Ok(parts) => parts,
         Err(problem) => return Ok(Outcome::Failed(problem)),
     };
