@@ -79,7 +79,7 @@ fn number(index: usize) -> u32 {
 fn refused(error: VerbError) -> WorldError {
     match error {
         VerbError::Placement(PlacementError::Slices(_)) => WorldError::NoSpace,
-        VerbError::GroupWaits(_) | VerbError::Store(StoreError::NotTaken) => {
+        VerbError::GroupWaits(_) | VerbError::VolumeWaits { .. } | VerbError::Store(StoreError::NotTaken) => {
             WorldError::Waiting(error.to_string())
         }
         other => WorldError::Failed(other.to_string()),
