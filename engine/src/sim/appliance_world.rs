@@ -80,6 +80,7 @@ fn refused(error: VerbError) -> WorldError {
     match error {
         VerbError::Placement(PlacementError::Slices(_)) => WorldError::NoSpace,
         VerbError::GroupWaits(_)
+        | VerbError::VolumeWaits { .. }
         | VerbError::Store(StoreError::NotTaken)
         | VerbError::MetadataUnavailable(StoreError::NotTaken) => WorldError::Waiting(error.to_string()),
         other => WorldError::Failed(other.to_string()),
