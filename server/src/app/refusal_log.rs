@@ -1,7 +1,8 @@
 //! How many refusals of one client the audit log takes: whoever asks for what is refused, again and again, must not fill
 //! it.
 //!
-//! Invariant: what is left out is counted, and told with the next refusal that is noted.
+//! Invariant: what is left out is counted, and told with the next refusal that is noted. The count does not outlive the
+//! process: a restart may forget how many were left out, and never what was noted.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -77,9 +77,7 @@ impl Taken {
         help: &'static str,
         values: impl IntoIterator<Item = (Series, u64)>,
     ) {
-        let values = values.into_iter();
-        let values = values.map(|(series, value)| (series, Value::Gauge(value)));
-        self.add(name.into(), help, MetricType::Gauge, values.collect());
+        self.add(name.into(), help, MetricType::Gauge, Value::Gauge, values);
     }
 
     pub(super) fn counters(
@@ -88,9 +86,7 @@ impl Taken {
         help: &'static str,
         values: impl IntoIterator<Item = (Series, u64)>,
     ) {
-        let values = values.into_iter();
-        let values = values.map(|(series, value)| (series, Value::Counter(value)));
-        self.add(name.into(), help, MetricType::Counter, values.collect());
+        self.add(name.into(), help, MetricType::Counter, Value::Counter, values);
     }
 
     pub(super) fn histograms(
@@ -99,17 +95,23 @@ impl Taken {
         help: &'static str,
         values: impl IntoIterator<Item = (Series, Times)>,
     ) {
-        let values = values.into_iter();
-        let values = values.map(|(series, value)| (series, Value::Times(value)));
-        self.add(name.into(), help, MetricType::Histogram, values.collect());
+        self.add(name.into(), help, MetricType::Histogram, Value::Times, values);
     }
 
-    fn add(&mut self, name: String, help: &'static str, kind: MetricType, values: Vec<(Series, Value)>) {
+    fn add<T>(
+        &mut self,
+        name: String,
+        help: &'static str,
+        kind: MetricType,
+        value: fn(T) -> Value,
+        values: impl IntoIterator<Item = (Series, T)>,
+    ) {
+        let values = values.into_iter().map(|(series, one)| (series, value(one)));
         self.0.push(Family {
             name,
             help,
             kind,
-            values,
+            values: values.collect(),
         });
     }
 }
