@@ -31,8 +31,14 @@ const SMALL: u64 = 64;
 struct Turn {
     iops: f64,
     p99_ms: f64,
-    /// Answers of the API a second; none where it was not asked.
-    answers: f64,
+    /// Of the API; none where it was not asked.
+    api: Option<Api>,
+}
+
+/// How the API answered.
+struct Api {
+    a_second: f64,
+    p99_ms: f64,
 }
 
 pub(crate) fn measure() -> Vec<Row> {
@@ -95,27 +101,30 @@ fn one(ours: &SignedIn, workload: &str, asked: Option<Asked<'_>>) -> Turn {
     let runs = format!("--runtime={runs}");
     let options = [&rw, "--bs=4k", "--iodepth=16", "--time_based", &runs];
     let (end, address) = (AtomicBool::new(false), ours.address());
-    let (report, answers) = std::thread::scope(|scope| {
+    let (report, api) = std::thread::scope(|scope| {
         let clients = asked.map(|asked| {
             let end = &end;
             scope.spawn(move || {
                 let begun = Instant::now();
                 let Asked { make, every } = asked;
-                let count = load::run_until(address, CONNECTIONS, make, every, end).count();
-                count as f64 / begun.elapsed().as_secs_f64()
+                let answers = load::run_until(address, CONNECTIONS, make, every, end);
+                Api {
+                    a_second: answers.count() as f64 / begun.elapsed().as_secs_f64(),
+                    p99_ms: answers.quantile_ms(0.99),
+                }
             })
         });
         let report = fio(ours, &options);
         end.store(true, Ordering::Relaxed);
-        let answers = clients.map(|clients| clients.join().expect("clients do not panic"));
-        (report, answers.unwrap_or_default())
+        let api = clients.map(|clients| clients.join().expect("clients do not panic"));
+        (report, api)
     });
     let side = &report["jobs"][0][if workload == "randread" { "read" } else { "write" }];
     let p99_ns = side["clat_ns"]["percentile"]["99.000000"].as_f64();
     Turn {
         iops: side["iops"].as_f64().expect("fio counts"),
         p99_ms: p99_ns.expect("fio counts") / 1e6,
-        answers,
+        api,
     }
 }
 
@@ -124,25 +133,31 @@ fn beside_idle(ours: &SignedIn, store: &str, workload: &str) -> Vec<Row> {
     let name = |what: &str| format!("hosts on {store}, {workload} 4 KiB, depth 16: {what}");
     let mut rows = Vec::new();
     let [paced, fast] = [Some(EVERY), None].map(|every| Asked { make: &make, every });
-    let (iops, p99, _) = in_turns(pid, ours, workload, paced);
+    let turns = in_turns(pid, ours, workload, paced);
     rows.push(Row::beside(
         name("IOPS, API asked 200 times a second beside idle"),
-        &iops,
+        &turns.iops,
         AtLeast(0.9),
     ));
-    rows.push(Row::beside(name("p99 ms, the same"), &p99, Nothing));
-    let (iops, p99, answers) = in_turns(pid, ours, workload, fast);
-    rows.push(Row::beside(
-        name("IOPS, API as busy as can be beside idle"),
-        &iops,
+    rows.push(Row::beside(name("p99 ms, the same"), &turns.p99_ms, Nothing));
+    let p99_ms = turns.api.iter().map(|api| api.p99_ms).collect();
+    rows.push(Row::alone(
+        name("p99 ms of the API's answers, the same"),
+        crate::table::median(p99_ms),
         Nothing,
     ));
-    rows.push(Row::beside(name("p99 ms, the same"), &p99, Nothing));
+    let turns = in_turns(pid, ours, workload, fast);
+    rows.push(Row::beside(
+        name("IOPS, API as busy as can be beside idle"),
+        &turns.iops,
+        Nothing,
+    ));
+    rows.push(Row::beside(name("p99 ms, the same"), &turns.p99_ms, Nothing));
     let alone = usage::quietly(pid, || {
         load::run(ours.address(), CONNECTIONS, lasts, &make).count()
     });
     let alone = alone.of as f64 / lasts.as_secs_f64();
-    let answers: Vec<_> = answers.into_iter().map(|busy| (busy, alone)).collect();
+    let answers: Vec<_> = turns.api.iter().map(|api| (api.a_second, alone)).collect();
     rows.push(Row::beside(
         name("answers of the API a second, beside no host"),
         &answers,
@@ -152,11 +167,17 @@ fn beside_idle(ours: &SignedIn, store: &str, workload: &str) -> Vec<Row> {
 }
 
 /// Ours beside the same without the API being asked.
-type Turns = Vec<(f64, f64)>;
+type Beside = Vec<(f64, f64)>;
 
-/// IOPS and 99th percentiles beside those of an idle API, and answers of the API a second.
-fn in_turns(pid: u32, ours: &SignedIn, workload: &str, asked: Asked<'_>) -> (Turns, Turns, Vec<f64>) {
-    let (mut iops, mut p99, mut answers) = (Turns::new(), Turns::new(), Vec::new());
+#[derive(Default)]
+struct Turns {
+    iops: Beside,
+    p99_ms: Beside,
+    api: Vec<Api>,
+}
+
+fn in_turns(pid: u32, ours: &SignedIn, workload: &str, asked: Asked<'_>) -> Turns {
+    let mut turns = Turns::default();
     for repetition in 0..crate::number("REPS", 3) {
         let measure = |asked| usage::quietly(pid, || one(ours, workload, asked)).of;
         let (busy, idle) = if repetition % 2 == 0 {
@@ -166,9 +187,9 @@ fn in_turns(pid: u32, ours: &SignedIn, workload: &str, asked: Asked<'_>) -> (Tur
             let idle = measure(None);
             (measure(Some(asked)), idle)
         };
-        iops.push((busy.iops, idle.iops));
-        p99.push((busy.p99_ms, idle.p99_ms));
-        answers.push(busy.answers);
+        turns.iops.push((busy.iops, idle.iops));
+        turns.p99_ms.push((busy.p99_ms, idle.p99_ms));
+        turns.api.extend(busy.api);
     }
-    (iops, p99, answers)
+    turns
 }
