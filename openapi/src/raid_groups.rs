@@ -19,6 +19,9 @@ pub enum RaidLevel {
     /// Every member holds everything.
     #[serde(rename = "1")]
     Raid1,
+    /// Stripes over pairs of members that hold the same, in the order in which they are given.
+    #[serde(rename = "10")]
+    Raid10,
 }
 
 /// How a RAID group is.

@@ -24,7 +24,7 @@ use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{Waiting, begun, made};
 use crate::values::{Limit, limit, size, word};
 
-const LEVELS: &[&str] = &["0", "1"];
+const LEVELS: &[&str] = &["0", "1", "10"];
 
 /// A RAID group to be made.
 #[derive(Debug, Args)]

@@ -70,6 +70,8 @@ pub enum VerbError {
     DeviceTwice(DeviceNumber),
     #[error("a group of this level needs at least {needed} members, {given} are given")]
     TooFewMembers { needed: usize, given: usize },
+    #[error("a group of this level has a multiple of {step} members, {given} are given")]
+    OddMembers { step: usize, given: usize },
     #[error("a group has at most {most} members, {given} are given")]
     TooManyMembers { most: usize, given: usize },
     #[error("stripe unit {unit} is not a power of two from 4 KiB to 1 MiB")]

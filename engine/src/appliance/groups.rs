@@ -219,6 +219,10 @@ impl Appliance {
         if given < needed {
             return Err(VerbError::TooFewMembers { needed, given });
         }
+        let step = request.level.member_step();
+        if !given.is_multiple_of(step) {
+            return Err(VerbError::OddMembers { step, given });
+        }
         if given > MAX_MEMBERS {
             return Err(VerbError::TooManyMembers {
                 most: MAX_MEMBERS,

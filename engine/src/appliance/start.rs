@@ -138,12 +138,8 @@ fn decide_group(
             }
         })
     };
-    let copies = record.layout.copies();
-    let complete = record
-        .members
-        .chunks(copies)
-        .all(|column| column.iter().any(|member| member.status == MemberStatus::InSync));
-    if complete {
+    let in_sync = |member: usize| record.members[member].status == MemberStatus::InSync;
+    if record.layout.is_complete(in_sync) {
         Start::Now(Box::new(record))
     } else {
         Start::Wait(wait("too many members are absent", &absent))

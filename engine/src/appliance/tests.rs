@@ -431,6 +431,14 @@ fn verbs_with_wrong_input_say_so_and_change_nothing() {
             appliance.create_group(bench.op(), &few).await,
             Err(VerbError::TooFewMembers { needed: 2, given: 1 })
         ));
+        let odd = NewGroupRequest {
+            members: (0..5).map(device_id).collect(),
+            ..group(Level::Raid10, 4)
+        };
+        assert!(matches!(
+            appliance.create_group(bench.op(), &odd).await,
+            Err(VerbError::OddMembers { step: 2, given: 5 })
+        ));
         let twice = NewGroupRequest {
             members: vec![device_id(2); 2],
             ..group(Level::Raid0, 2)

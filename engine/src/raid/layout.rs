@@ -1,10 +1,10 @@
 //! Where a group address lies on the members: pure arithmetic.
 //!
 //! ```text
-//! level 0, 3 members, unit u      level 1, 2 copies
-//!   m0   m1   m2                    m0   m1
-//!   0    1    2                     0    0
-//!   3    4    5                     1    1
+//! level 0, 3 members, unit u      level 1, 2 copies      level 10, 4 members, unit u
+//!   m0   m1   m2                    m0   m1                m0   m1   m2   m3
+//!   0    1    2                     0    0                 0    0    1    1
+//!   3    4    5                     1    1                 2    2    3    3
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,12 @@ pub enum Level {
     Raid0,
     /// Every member holds everything.
     Raid1,
+    /// Stripes over pairs of members that hold the same.
+    Raid10,
 }
+
+/// Members of a pair at level 10.
+const PAIR: usize = 2;
 
 impl Level {
     /// Fewest members.
@@ -26,12 +31,21 @@ impl Level {
         match self {
             Self::Raid0 => 1,
             Self::Raid1 => 2,
+            Self::Raid10 => 2 * PAIR,
+        }
+    }
+
+    /// The number of members is a multiple of this.
+    pub fn member_step(self) -> usize {
+        match self {
+            Self::Raid0 | Self::Raid1 => 1,
+            Self::Raid10 => PAIR,
         }
     }
 
     /// Whether a block stands on more than one member.
     pub fn is_redundant(self) -> bool {
-        self == Self::Raid1
+        self != Self::Raid0
     }
 }
 
@@ -63,14 +77,20 @@ impl Layout {
         match self.level {
             Level::Raid0 => 1,
             Level::Raid1 => self.members as usize,
+            Level::Raid10 => PAIR,
         }
     }
 
     fn columns(&self) -> u64 {
-        match self.level {
-            Level::Raid0 => u64::from(self.members),
-            Level::Raid1 => 1,
-        }
+        u64::from(self.members) / self.copies() as u64
+    }
+
+    /// Whether members that are `there` hold everything between them.
+    pub fn is_complete(&self, there: impl Fn(usize) -> bool) -> bool {
+        let members = 0..self.members as usize;
+        members
+            .step_by(self.copies())
+            .all(|first| self.column_members(first).any(&there))
     }
 
     /// Bytes of the group's address space.
@@ -115,9 +135,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn layouts() -> impl Strategy<Value = Layout> {
-        (any::<bool>(), 1u32..6, 1u64..5, 1u64..6).prop_map(|(mirror, members, unit, rows)| {
-            let level = if mirror { Level::Raid1 } else { Level::Raid0 };
-            let members = members.max(u32::try_from(level.min_members()).unwrap());
+        let level = prop_oneof![Just(Level::Raid0), Just(Level::Raid1), Just(Level::Raid10)];
+        (level, 0u32..5, 1u64..5, 1u64..6).prop_map(|(level, more, unit, rows)| {
+            let [least, step] =
+                [level.min_members(), level.member_step()].map(|it| u32::try_from(it).unwrap());
+            let members = least + more * step;
             Layout {
                 level,
                 members,
@@ -142,6 +164,15 @@ mod tests {
                 }
             }
             prop_assert_eq!(places.len() as u64, u64::from(layout.members) * layout.member_len);
+        }
+
+        #[test]
+        fn members_are_enough_if_and_only_if_every_address_is_on_one_of_them(layout in layouts(), there: [bool; 16]) {
+            let whole = ByteRange::new(0, layout.capacity()).unwrap();
+            let all = layout
+                .pieces(whole)
+                .all(|piece| layout.column_members(piece.first_member).any(|member| there[member]));
+            prop_assert_eq!(layout.is_complete(|member| there[member]), all);
         }
 
         #[test]

@@ -95,12 +95,10 @@ impl Members {
             .collect()
     }
 
-    /// Whether every column has a member in sync.
+    /// Whether the members in sync hold everything.
     pub(super) fn complete(&self) -> bool {
-        let copies = self.record.layout.copies();
-        self.list
-            .chunks(copies)
-            .all(|column| column.iter().any(|member| member.serving == Serving::InSync))
+        let in_sync = |member: usize| self.list[member].serving == Serving::InSync;
+        self.record.layout.is_complete(in_sync)
     }
 
     /// Whether every place is taken by a member in sync.

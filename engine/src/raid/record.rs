@@ -168,6 +168,7 @@ impl GroupRecord {
         } = self.layout;
         self.members.len() == members as usize
             && (level.min_members()..=MAX_MEMBERS).contains(&self.members.len())
+            && self.members.len().is_multiple_of(level.member_step())
             && unit.is_power_of_two()
             && member_len > 0
             && member_len.is_multiple_of(unit)

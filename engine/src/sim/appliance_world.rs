@@ -119,6 +119,7 @@ async fn make(appliance: &Appliance, shape: &Shape, ids: &IdSource) -> Result<()
         let level = match group.level {
             Level::Stripe => raid::Level::Raid0,
             Level::Mirror => raid::Level::Raid1,
+            Level::StripedMirrors => raid::Level::Raid10,
         };
         let request = NewGroupRequest {
             id: None,

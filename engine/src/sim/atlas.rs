@@ -1,6 +1,6 @@
 //! The fault atlas: what may be hurt now, so that a failing run is always a bug.
 //!
-//! Invariants: of every group at least one member is in sync, present and intact at any time. A disk is hurt only when
+//! Invariants: of every group, members that hold everything between them are in sync, present and intact at any time. A disk is hurt only when
 //! the program has dealt with the one hurt before, so that most holders of its metadata are well (R6). A group without
 //! redundancy is never hurt; disks may only be missing at a start.
 
@@ -52,8 +52,12 @@ impl Situation {
 
 /// Whether `disk`, of a group in this state, may be hurt.
 pub fn may_hurt(level: Level, group: &GroupHealth, disks: &[SimDevice], disk: usize) -> bool {
-    let spared = |&&member: &&usize| member != disk && disks[member].intact();
-    level == Level::Mirror && group.serving && group.in_sync.iter().filter(spared).count() > 0
+    let members = &group.members;
+    let spared = |place: usize| {
+        let member = members[place];
+        member != disk && disks[member].intact() && group.in_sync.contains(&member)
+    };
+    group.serving && level.bears(members.len(), spared)
 }
 
 /// Whether `disk` may be missing at the next start of a group, of which `needed` may be in sync: never the only one

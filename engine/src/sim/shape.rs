@@ -26,6 +26,20 @@ pub enum Level {
     Stripe,
     /// RAID 1.
     Mirror,
+    /// RAID 10: pairs, in the order of the members.
+    StripedMirrors,
+}
+
+impl Level {
+    /// Whether nothing is lost where of so many members only those `there` are left.
+    pub fn bears(self, members: usize, there: impl Fn(usize) -> bool) -> bool {
+        let mut all = 0..members;
+        match self {
+            Self::Stripe => all.all(there),
+            Self::Mirror => all.any(there),
+            Self::StripedMirrors => all.step_by(2).all(|first| there(first) || there(first + 1)),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -33,7 +47,7 @@ pub struct GroupShape {
     pub level: Level,
     /// Indexes of disks.
     pub members: Vec<usize>,
-    /// Bytes; of a stripe.
+    /// Bytes; of stripes.
     pub stripe_unit: u64,
 }
 
@@ -70,10 +84,11 @@ impl Shape {
     pub fn random(dice: &mut Dice, reserved: u64, checked: Option<ByteRange>) -> Self {
         let mut shape = Self::empty();
         for _ in 0..dice.pick(&[1, 1, 1, 2, 3]) {
-            let level = dice.pick(&[Level::Mirror, Level::Mirror, Level::Stripe]);
+            let level = dice.pick(&[Level::Mirror, Level::Mirror, Level::Stripe, Level::StripedMirrors]);
             let members = match level {
                 Level::Mirror => dice.pick(&[2, 2, 2, 3, 3, 4]),
                 Level::Stripe => dice.pick(&[1, 2, 3]),
+                Level::StripedMirrors => dice.pick(&[4, 4, 6]),
             };
             shape.add_group(dice, level, members, reserved, checked);
         }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_engine::appliance::{Appliance, DeviceState, ExportStatus, GroupStatus, VolumeStatus};
 use ashlar_engine::export::Polling;
 use ashlar_engine::export::access::Protection;
-use ashlar_engine::raid::Level;
 use ashlar_openapi::devices::DeviceSource;
 use uuid::Uuid;
 
+use super::levels;
 use crate::catalog::devices::{DeviceFacts, DeviceKind};
 use crate::catalog::exports::{ExportFacts, ExportProtection};
 use crate::catalog::raid_groups::RaidGroupFacts;
@@ -82,10 +82,7 @@ pub fn of_group(status: &GroupStatus) -> RaidGroupFacts {
         id: record.id.0,
         number: number(record.number.0),
         name: status.name.clone(),
-        level: match record.layout.level {
-            Level::Raid0 => 0,
-            Level::Raid1 => 1,
-        },
+        level: levels::number(record.layout.level),
         stripe_unit: Some(bytes(record.layout.unit)),
         slice_length: bytes(record.slice),
         capacity: bytes(record.layout.capacity()),

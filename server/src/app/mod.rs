@@ -16,6 +16,7 @@ pub mod exports;
 pub mod facts;
 pub mod intent;
 pub mod jobs;
+pub mod levels;
 pub mod locks;
 pub mod look_up;
 pub mod metrics;

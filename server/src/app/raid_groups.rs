@@ -5,13 +5,13 @@ use std::time::Duration;
 use ashlar_engine::appliance::{GroupChange, GroupStatus, NewGroupRequest, VerbError, Waste as EngineWaste};
 use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::raid::membership::Serving;
-use ashlar_engine::raid::{GroupState, Level, MemberStatus};
+use ashlar_engine::raid::{GroupState, MemberStatus};
 use ashlar_engine::types::{DeviceId, GroupId, OperationId};
 use ashlar_openapi::jobs::JobKind;
 use ashlar_openapi::operations::FormatRaidGroup;
 use ashlar_openapi::raid_groups::{
-    Formatting, Member, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupMade, RaidGroupState, RaidLevel,
-    Waiting, Waste,
+    Formatting, Member, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupMade, RaidGroupState, Waiting,
+    Waste,
 };
 use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Range, Timestamp};
 use serde_json::json;
@@ -25,7 +25,7 @@ use super::operations::Done;
 use super::refusals::{of_engine, of_verb};
 use super::show::Show;
 use super::touched::Touched;
-use super::{Answer, App, Caller, facts, no_such};
+use super::{Answer, App, Caller, facts, levels, no_such};
 use crate::catalog::{self, CatalogError};
 use crate::engine::EngineError;
 
@@ -110,10 +110,7 @@ impl App {
             id: Some(GroupId(id)),
             number: None,
             name: new.name.as_ref().map(ToString::to_string),
-            level: match new.level {
-                RaidLevel::Raid0 => Level::Raid0,
-                RaidLevel::Raid1 => Level::Raid1,
-            },
+            level: levels::of_contract(new.level),
             members: new.members.iter().map(|id| DeviceId(*id)).collect(),
             slice,
             unit: new.stripe_unit_bytes.map_or(USUAL_UNIT, |unit| unit.0),
@@ -148,11 +145,7 @@ pub fn view(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> RaidG
         id: row.id,
         number: natural(row.number),
         name: row.name.as_deref().and_then(|name| name.parse().ok()),
-        level: if row.level == 0 {
-            RaidLevel::Raid0
-        } else {
-            RaidLevel::Raid1
-        },
+        level: levels::of_number(row.level),
         stripe_unit_bytes: bytes(row.stripe_unit.unwrap_or(0)),
         slice_length_bytes: bytes(row.slice_length),
         capacity_bytes: bytes(row.capacity),

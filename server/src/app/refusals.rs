@@ -185,7 +185,9 @@ fn of_members(error: &VerbError) -> (ProblemType, &'static str) {
     match error {
         VerbError::NotAMember { .. } => (ProblemType::NotAMember, "name one of the group's members"),
         VerbError::DeviceTwice(_) => (ProblemType::MemberTwice, "name each device once"),
-        VerbError::TooFewMembers { .. } => (ProblemType::TooFewMembers, "name more devices"),
+        VerbError::TooFewMembers { .. } | VerbError::OddMembers { .. } => {
+            (ProblemType::TooFewMembers, "name more devices")
+        }
         VerbError::TooManyMembers { .. } => (ProblemType::TooManyMembers, "name fewer devices"),
         VerbError::Unit { .. } => (
             ProblemType::InvalidValue,

@@ -1,0 +1,90 @@
+//! What each RAID level bears, seen through the API and a host, over the program's death.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use ashlar_tests::api::{Answer, Api};
+use ashlar_tests::ground::{
+    VOLUME, add_device, create_export, create_group, create_volume, device_id, group_id,
+};
+use ashlar_tests::ledger::Ledger;
+use ashlar_tests::load::{ledger, verify, write_all_and_flush};
+use ashlar_tests::server::{Home, Managed};
+
+const MIB: u64 = 1 << 20;
+
+/// A group of so many devices with an exported volume on it, written.
+fn written(home: &Home, level: &str, members: u32) -> (Managed, Ledger) {
+    let server = home.start();
+    let api = server.api();
+    let all: Vec<u32> = (0..members).collect();
+    all.iter().for_each(|&number| add_device(home, &api, number));
+    api.with("if-match", "*")
+        .patch("/appliance", &json!({"smallest_volume_bytes": MIB}))
+        .granted();
+    create_group(&api, 0, level, &all);
+    create_volume(&api, 0, "vol0");
+    create_export(&api, 0, 0);
+    let mut written = ledger(VOLUME);
+    write_all_and_flush(&server.nbd(), &mut written);
+    (server, written)
+}
+
+fn device(api: &Api, number: u32, verb: &str) -> Answer {
+    api.post(&format!("/devices/{}/{verb}", device_id(number)), &Value::Null)
+}
+
+/// Waits until the group is in this state; that takes as long as copying does.
+fn becomes(api: &Api, state: &str) {
+    let begun = Instant::now();
+    loop {
+        let group = api.get(&format!("/raid-groups/{}", group_id(0))).granted();
+        if group["state"] == state {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{group:#}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_stripe_of_mirrors_bears_the_loss_of_a_member_of_each_pair_and_refuses_that_of_the_other() {
+    let home = Home::new();
+    let (server, mut written) = written(&home, "10", 4);
+    let api = server.api();
+    device(&api, 1, "fail").granted();
+    device(&api, 2, "fail").granted();
+    assert_eq!(device(&api, 0, "fail").refused(), "would-lose-data");
+    assert_eq!(device(&api, 3, "fail").refused(), "would-lose-data");
+    write_all_and_flush(&server.nbd(), &mut written);
+    server.kill();
+
+    let server = home.start();
+    let api = server.api();
+    becomes(&api, "degraded");
+    assert_eq!(verify(&server.nbd(), &mut written), written.blocks());
+    device(&api, 1, "return").granted();
+    device(&api, 2, "return").granted();
+    becomes(&api, "optimal");
+    device(&api, 0, "fail").granted();
+    device(&api, 3, "fail").granted();
+    assert_eq!(verify(&server.nbd(), &mut written), written.blocks());
+    server.stop();
+}
+
+#[test]
+fn a_stripe_of_mirrors_needs_pairs() {
+    let home = Home::new();
+    let server = home.start();
+    let api = server.api();
+    (0..5).for_each(|number| add_device(&home, &api, number));
+    let of = |members: u32| {
+        let members: Vec<_> = (0..members).map(device_id).collect();
+        api.post("/raid-groups", &json!({"level": "10", "members": members}))
+    };
+    for members in [2, 3, 5] {
+        assert_eq!(of(members).refused(), "too-few-members", "{members}");
+    }
+    server.stop();
+}
