@@ -6,18 +6,15 @@
 use super::field::generator_power;
 use super::recovery::Weights;
 use super::simd::{Simd, Work};
-use super::{Row, Sums};
+use super::{GRANULE, Row, Sums};
 
-/// Vectors of a block: the shortest one that hides how long an addition takes.
-const VECTORS: usize = 4;
-
-/// A block of one column. All blocks of a call are at the same place of theirs.
-type Block<S> = [<S as Simd>::Vector; VECTORS];
+/// A block of one column. All blocks that are met at once are at the same place of theirs.
+type Block<S, const N: usize> = [<S as Simd>::Vector; N];
 
 #[inline(always)]
-fn load<S: Simd>(simd: S, column: &[u8], at: usize) -> Block<S> {
-    let bytes = &column[at..at + VECTORS * S::BYTES];
-    let mut block = [simd.zero(); VECTORS];
+fn load<S: Simd, const N: usize>(simd: S, column: &[u8], at: usize) -> Block<S, N> {
+    let bytes = &column[at..at + N * S::BYTES];
+    let mut block = [simd.zero(); N];
     for (number, vector) in block.iter_mut().enumerate() {
         *vector = simd.load(&bytes[number * S::BYTES..]);
     }
@@ -25,15 +22,15 @@ fn load<S: Simd>(simd: S, column: &[u8], at: usize) -> Block<S> {
 }
 
 #[inline(always)]
-fn store<S: Simd>(simd: S, block: Block<S>, column: &mut [u8], at: usize) {
-    let bytes = &mut column[at..at + VECTORS * S::BYTES];
+fn store<S: Simd, const N: usize>(simd: S, block: Block<S, N>, column: &mut [u8], at: usize) {
+    let bytes = &mut column[at..at + N * S::BYTES];
     for (number, vector) in block.into_iter().enumerate() {
         simd.store(vector, &mut bytes[number * S::BYTES..]);
     }
 }
 
 #[inline(always)]
-fn add<S: Simd>(simd: S, mut a: Block<S>, b: Block<S>) -> Block<S> {
+fn add<S: Simd, const N: usize>(simd: S, mut a: Block<S, N>, b: Block<S, N>) -> Block<S, N> {
     for (a, b) in a.iter_mut().zip(b) {
         *a = simd.add(*a, b);
     }
@@ -41,7 +38,7 @@ fn add<S: Simd>(simd: S, mut a: Block<S>, b: Block<S>) -> Block<S> {
 }
 
 #[inline(always)]
-fn double<S: Simd>(simd: S, mut block: Block<S>) -> Block<S> {
+fn double<S: Simd, const N: usize>(simd: S, mut block: Block<S, N>) -> Block<S, N> {
     for vector in &mut block {
         *vector = simd.double(*vector);
     }
@@ -49,7 +46,7 @@ fn double<S: Simd>(simd: S, mut block: Block<S>) -> Block<S> {
 }
 
 #[inline(always)]
-fn multiply<S: Simd>(simd: S, mut block: Block<S>, factor: S::Factor) -> Block<S> {
+fn multiply<S: Simd, const N: usize>(simd: S, mut block: Block<S, N>, factor: S::Factor) -> Block<S, N> {
     for vector in &mut block {
         *vector = simd.multiply(*vector, factor);
     }
@@ -58,8 +55,12 @@ fn multiply<S: Simd>(simd: S, mut block: Block<S>, factor: S::Factor) -> Block<S
 
 /// The sum of the columns' blocks, and, where it is `WEIGHTED`, the one with the weights of Q.
 #[inline(always)]
-fn sums<S: Simd, const WEIGHTED: bool>(simd: S, data: &[Option<&[u8]>], at: usize) -> (Block<S>, Block<S>) {
-    let (mut s, mut t) = ([simd.zero(); VECTORS], [simd.zero(); VECTORS]);
+fn sums<S: Simd, const N: usize, const WEIGHTED: bool>(
+    simd: S,
+    data: &[Option<&[u8]>],
+    at: usize,
+) -> (Block<S, N>, Block<S, N>) {
+    let (mut s, mut t) = ([simd.zero(); N], [simd.zero(); N]);
     for column in data.iter().rev() {
         if WEIGHTED {
             t = double(simd, t);
@@ -75,8 +76,10 @@ fn sums<S: Simd, const WEIGHTED: bool>(simd: S, data: &[Option<&[u8]>], at: usiz
     (s, t)
 }
 
-fn places<S: Simd>(len: usize) -> impl Iterator<Item = usize> {
-    (0..len).step_by(VECTORS * S::BYTES)
+/// Where the blocks of a column begin.
+fn places<S: Simd, const N: usize>(len: usize) -> impl Iterator<Item = usize> {
+    const { assert!(GRANULE.is_multiple_of(N * S::BYTES), "no block is cut off") }
+    (0..len).step_by(N * S::BYTES)
 }
 
 /// Sums of all columns.
@@ -87,23 +90,23 @@ pub(super) struct Encode<'a> {
 
 impl Work for Encode<'_> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Simd, const N: usize>(self, simd: S) {
         match (self.into.p, self.into.q) {
             (Some(p), Some(q)) => {
-                for at in places::<S>(p.len()) {
-                    let (s, t) = sums::<S, true>(simd, self.data, at);
+                for at in places::<S, N>(p.len()) {
+                    let (s, t) = sums::<S, N, true>(simd, self.data, at);
                     store(simd, s, p, at);
                     store(simd, t, q, at);
                 }
             }
             (Some(p), None) => {
-                for at in places::<S>(p.len()) {
-                    store(simd, sums::<S, false>(simd, self.data, at).0, p, at);
+                for at in places::<S, N>(p.len()) {
+                    store(simd, sums::<S, N, false>(simd, self.data, at).0, p, at);
                 }
             }
             (None, Some(q)) => {
-                for at in places::<S>(q.len()) {
-                    store(simd, sums::<S, true>(simd, self.data, at).1, q, at);
+                for at in places::<S, N>(q.len()) {
+                    store(simd, sums::<S, N, true>(simd, self.data, at).1, q, at);
                 }
             }
             (None, None) => {}
@@ -121,10 +124,10 @@ pub(super) struct Update<'a> {
 
 impl Work for Update<'_> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
+    fn run<S: Simd, const N: usize>(mut self, simd: S) {
         let weight = simd.factor(generator_power(self.column));
-        for at in places::<S>(self.old.len()) {
-            let change = add(simd, load(simd, self.old, at), load(simd, self.new, at));
+        for at in places::<S, N>(self.old.len()) {
+            let change: Block<S, N> = add(simd, load(simd, self.old, at), load(simd, self.new, at));
             if let Some(p) = &mut self.sums.p {
                 store(simd, add(simd, load(simd, p, at), change), p, at);
             }
@@ -146,9 +149,9 @@ pub(super) struct Recover<'a> {
 
 impl Work for Recover<'_> {
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
-        for at in places::<S>(self.len) {
-            let (mut s, mut t) = sums::<S, true>(simd, self.row.data, at);
+    fn run<S: Simd, const N: usize>(mut self, simd: S) {
+        for at in places::<S, N>(self.len) {
+            let (mut s, mut t) = sums::<S, N, true>(simd, self.row.data, at);
             if let Some(p) = self.row.p {
                 s = add(simd, s, load(simd, p, at));
             }

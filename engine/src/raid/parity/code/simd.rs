@@ -29,9 +29,9 @@ pub(super) trait Simd: Copy {
     fn run(self, work: impl Work);
 }
 
-/// What can be done with any vectors. Everything that is called is inlined, or it is compiled without the instructions.
+/// What can be done with any vectors, in blocks of `N`. Everything that is called is inlined, or it is compiled without the instructions.
 pub(super) trait Work {
-    fn run<S: Simd>(self, simd: S);
+    fn run<S: Simd, const N: usize>(self, simd: S);
 }
 
 #[derive(Debug, Clone, Copy)]

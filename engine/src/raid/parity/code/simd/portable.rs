@@ -78,6 +78,6 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn run(self, work: impl Work) {
-        work.run(self);
+        work.run::<Self, 4>(self);
     }
 }

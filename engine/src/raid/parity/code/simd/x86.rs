@@ -3,6 +3,9 @@
 //! A multiplication by a constant is linear in the bits of the other element: with GFNI it is one instruction that
 //! takes the constant as a matrix of bits, with AVX2 two look-ups by half a byte each (H. P. Anvin, section 4; J. S.
 //! Plank et al., "Screaming Fast Galois Field Arithmetic Using Intel SIMD Instructions").
+//!
+//! Blocks are of two lines of the cache: shorter ones leave the processor waiting for additions, with longer ones its
+//! prefetching falls behind where the columns come from memory.
 #![expect(
     unsafe_code,
     reason = "the compiler does not know what processor it runs on; the proofs of `simd` do"
@@ -100,7 +103,7 @@ impl Simd for Gfni {
     fn run(self, work: impl Work) {
         #[target_feature(enable = "avx512f,gfni")]
         fn compiled(simd: Gfni, work: impl Work) {
-            work.run(simd);
+            work.run::<Gfni, 2>(simd);
         }
         // SAFETY: `self` is the proof of AVX-512 and GFNI.
         unsafe { compiled(self, work) }
@@ -207,7 +210,7 @@ impl Simd for Avx2 {
     fn run(self, work: impl Work) {
         #[target_feature(enable = "avx2")]
         fn compiled(simd: Avx2, work: impl Work) {
-            work.run(simd);
+            work.run::<Avx2, 4>(simd);
         }
         // SAFETY: `self` is the proof of AVX2.
         unsafe { compiled(self, work) }
