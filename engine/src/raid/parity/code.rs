@@ -30,7 +30,7 @@ pub const GRANULE: usize = 512;
 pub const MAX_COLUMNS: usize = 255;
 
 /// The sums of a row that are to be computed or brought up to date.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sums<'a> {
     pub p: Option<&'a mut [u8]>,
     pub q: Option<&'a mut [u8]>,

@@ -16,7 +16,7 @@ use super::MAX_COLUMNS;
 use super::field::{generator_power, inverse, multiply};
 
 /// A column of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
     Data(usize),
     P,

@@ -52,7 +52,7 @@ impl Processor {
             x86::Avx2::detect().map(Self::Avx2),
         ];
         #[cfg(not(target_arch = "x86_64"))]
-        let special = [];
+        let special: [Option<Self>; 0] = [];
         special.into_iter().flatten().chain([Self::Portable(Portable)])
     }
 
