@@ -14,6 +14,7 @@ pub mod first_use;
 pub mod group;
 pub mod layout;
 pub mod membership;
+mod parity;
 pub mod record;
 pub mod region_log;
 pub mod regions;
