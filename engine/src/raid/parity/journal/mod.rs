@@ -13,3 +13,5 @@ pub(in crate::raid) mod ring;
 pub(in crate::raid) mod scan;
 pub(in crate::raid) mod units;
 
+#[cfg(test)]
+mod model_tests;

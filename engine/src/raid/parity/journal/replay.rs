@@ -37,7 +37,7 @@ pub(crate) struct Again {
 pub(crate) struct Decision {
     /// In the order in which they are written. A later one may overwrite what an earlier one wrote.
     pub(crate) again: Vec<Again>,
-    /// The greatest sequence seen: the new opening's commits come after it.
+    /// The greatest sequence seen, in anchors too: the new opening's anchors have to be above all older ones.
     pub(crate) last: CommitSequence,
 }
 
@@ -78,8 +78,7 @@ pub(crate) fn decide(members: Vec<Option<Scanned>>) -> Result<Decision, Undecide
         return Err(Undecided::Contradiction);
     }
     let seen = members.iter().flatten().flat_map(|scanned| &scanned.frames);
-    let below_first = CommitSequence(counts.first.0 - 1);
-    let last = seen.map(|frame| frame.head.commit).fold(below_first, Ord::max);
+    let last = seen.map(|frame| frame.head.commit).fold(counts.first, Ord::max);
 
     let mut elsewhere = MemberSet::default();
     let mut updates: BTreeMap<(CommitSequence, u32), Gathered> = BTreeMap::new();

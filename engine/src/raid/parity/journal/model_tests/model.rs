@@ -1,0 +1,569 @@
+//! The group: what it has on its devices, what it owes its hosts, and what it is doing.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::super::frame::Part;
+use super::super::replay::{Again, decide};
+use super::super::ring::{Freeing, NotBegun, Ring};
+use super::super::scan::{Scanned, Scanner};
+use super::super::units::{Area, CommitSequence, Incarnation, MemberSet, RING_START, RingLen};
+use super::super::{anchor, frame};
+use super::Planted;
+use super::device::{Device, SECTOR};
+use super::rows::{Change, LINES, Line, ROWS, Shape, address};
+use crate::types::{ByteRange, GroupId, IdSource};
+
+/// Something to do with one device.
+enum Op {
+    Write { member: usize, at: u64, bytes: Vec<u8> },
+    Flush { member: usize },
+}
+
+impl Op {
+    fn member(&self) -> usize {
+        match *self {
+            Self::Write { member, .. } | Self::Flush { member } => member,
+        }
+    }
+}
+
+/// One part of an update: member, member address, bytes.
+type NewPart = (usize, u64, Vec<u8>);
+
+/// What follows when all of a task is done.
+enum Then {
+    Nothing,
+    Opened,
+    Durable(CommitSequence, Vec<(Change, Vec<NewPart>)>),
+    InPlace(CommitSequence, usize),
+    Freed(Freeing),
+    Copied(usize, CommitSequence),
+}
+
+/// Operations in stages: one begins when the one before is over; within it any order will do.
+struct Task {
+    stages: VecDeque<Vec<Op>>,
+    then: Then,
+}
+
+/// What is lost in a crash.
+struct Run {
+    ring: Ring,
+    open: bool,
+    /// Members that updates are written to.
+    written: MemberSet,
+    lines: Vec<Line>,
+    busy: BTreeSet<usize>,
+    tasks: Vec<Task>,
+    /// A member that is being made equal, and the point that has to be freed before it is in sync.
+    joining: Option<(usize, Option<CommitSequence>)>,
+}
+
+pub(super) struct Model {
+    rng: StdRng,
+    planted: Option<Planted>,
+    shape: Shape,
+    group: GroupId,
+    ring: RingLen,
+    devices: Vec<Device>,
+    in_sync: MemberSet,
+    acknowledged: Vec<Line>,
+    /// By line and column: the version that is being written.
+    begun: BTreeMap<(usize, usize), u64>,
+    versions: u64,
+    run: Option<Run>,
+}
+
+impl Model {
+    pub(super) fn new(seed: u64, planted: Option<Planted>) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let sums = rng.random_range(1..=2);
+        let shape = Shape {
+            members: rng.random_range(sums + 2..=8),
+            sums,
+        };
+        let ring = RingLen::in_area(RING_START + rng.random_range(4..12) * 4096).unwrap();
+        let len = RING_START + ring.bytes() + address(ROWS * LINES);
+        let mut model = Self {
+            rng,
+            planted,
+            shape,
+            group: GroupId::random(&IdSource::from_seed(seed)),
+            ring,
+            devices: (0..shape.members)
+                .map(|_| Device::new(usize::try_from(len).unwrap()))
+                .collect(),
+            in_sync: (0..shape.members).collect(),
+            acknowledged: vec![vec![0; shape.columns()]; ROWS * LINES],
+            begun: BTreeMap::new(),
+            versions: 0,
+            run: None,
+        };
+        model.create();
+        model
+    }
+
+    /// A new group begins with anchors on all members.
+    fn create(&mut self) {
+        let new = self.in_sync.iter().map(|member| (member, 0));
+        let ring = Ring::open(self.ring, Incarnation(1), CommitSequence(0), new);
+        for op in self.anchor_writes(&ring.freeing(CommitSequence(0))) {
+            self.perform(op);
+        }
+        self.devices.iter_mut().for_each(Device::flush);
+    }
+
+    fn area(&self, member: usize) -> Area {
+        Area {
+            group: self.group,
+            member,
+            ring: self.ring,
+            data: ByteRange::between(0, address(ROWS * LINES)),
+        }
+    }
+
+    fn data_start(&self) -> u64 {
+        RING_START + self.ring.bytes()
+    }
+
+    fn is_planted(&self, bug: Planted) -> bool {
+        self.planted == Some(bug)
+    }
+
+    pub(super) fn crash(&mut self) {
+        self.run = None;
+        for device in &mut self.devices {
+            device.crash(&mut self.rng);
+        }
+    }
+
+    /// Starts, and works on until the next crash.
+    pub(super) fn live(&mut self) -> Result<(), String> {
+        self.start()?;
+        let most = [10, 60, 400][self.rng.random_range(0..3)];
+        for _ in 0..self.rng.random_range(0..most) {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn anchor_writes(&self, freeing: &Freeing) -> Vec<Op> {
+        let write = |(member, new): &(usize, anchor::Anchor)| Op::Write {
+            member: *member,
+            at: new.place(),
+            bytes: anchor::encode(&self.area(*member), new).as_slice().to_vec(),
+        };
+        freeing.anchors.iter().map(write).collect()
+    }
+
+    fn scan(&self, member: usize) -> Result<Scanned, String> {
+        let area = self.area(member);
+        let device = &self.devices[member];
+        let anchor = anchor::newest(&area, &device.read(0, usize::try_from(RING_START).unwrap()))
+            .ok_or_else(|| format!("member {member} has no anchor"))?;
+        let mut scanner = Scanner::new(area, anchor);
+        while let Some(wanted) = scanner.wants() {
+            scanner.feed(&device.read(RING_START + wanted.at.0, wanted.len));
+        }
+        Ok(scanner.finish())
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        let mut there = self.in_sync;
+        while self.rng.random_bool(0.3) {
+            let away = there.without(MemberSet::default().with(self.rng.random_range(0..self.shape.members)));
+            if away.iter().count() >= self.shape.columns() {
+                there = away;
+            }
+        }
+        if !self.is_planted(Planted::AwayStaysInSync) {
+            self.in_sync = there;
+        }
+        let mut scanned = Vec::new();
+        for member in 0..self.shape.members {
+            let found = there.contains(member).then(|| self.scan(member)).transpose()?;
+            scanned.push(found);
+        }
+        self.spoil(&mut scanned);
+        let anchors: Vec<_> = (0..)
+            .zip(&scanned)
+            .filter_map(|(member, found)| Some((member, found.as_ref()?.anchor.sequence)))
+            .collect();
+        let decision = decide(scanned).map_err(|undecided| undecided.to_string())?;
+        let mut stages = VecDeque::new();
+        for again in &decision.again {
+            stages.push_back(self.again(again)?);
+        }
+        let flush = || {
+            there
+                .iter()
+                .map(|member| Op::Flush { member })
+                .collect::<Vec<_>>()
+        };
+        let incarnation = Incarnation(self.rng.random());
+        let mut ring = Ring::open(self.ring, incarnation, decision.last, anchors);
+        let freeing = ring.freeing(ring.latest());
+        ring.freed(&freeing);
+        let anchors = [self.anchor_writes(&freeing), flush()];
+        stages.push_back(flush());
+        let mut tasks = Vec::new();
+        if self.is_planted(Planted::ServeBeforeAnchors) {
+            tasks.push(Task {
+                stages: anchors.into(),
+                then: Then::Nothing,
+            });
+        } else {
+            stages.extend(anchors);
+        }
+        tasks.push(Task {
+            stages,
+            then: Then::Opened,
+        });
+        self.run = Some(Run {
+            ring,
+            open: false,
+            written: there,
+            lines: Vec::new(),
+            busy: BTreeSet::new(),
+            tasks,
+            joining: None,
+        });
+        Ok(())
+    }
+
+    /// What bugs in the decision would make of what was found.
+    fn spoil(&self, scanned: &mut [Option<Scanned>]) {
+        let first = scanned.iter().flatten().map(|found| found.anchor.first).min();
+        for (member, found) in scanned.iter_mut().enumerate() {
+            let Some(found) = found else { continue };
+            if self.is_planted(Planted::OwnAnchorDecides) {
+                found.anchor.first = first.unwrap_or(found.anchor.first);
+            }
+            if self.is_planted(Planted::PartMissingCounts) {
+                let parts = found.frames.iter_mut().flat_map(|frame| &mut frame.parts);
+                parts.for_each(|part| part.participants = MemberSet::default().with(member));
+            }
+        }
+    }
+
+    fn again(&self, again: &Again) -> Result<Vec<Op>, String> {
+        let write = |(member, part): &(usize, frame::StoredPart)| {
+            let len = usize::try_from(part.range.len()).unwrap();
+            let bytes = self.devices[*member].read(RING_START + part.payload.0, len);
+            let at = self.data_start() + part.range.start();
+            let member = *member;
+            part.is_payload(&bytes)
+                .then_some(Op::Write { member, at, bytes })
+                .ok_or_else(|| format!("a part of {:?} on {member} has another payload", again.commit))
+        };
+        again.parts.iter().map(write).collect()
+    }
+
+    fn run(&mut self) -> &mut Run {
+        self.run.as_mut().expect("started")
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        match self.rng.random_range(0..40) {
+            _ if !self.run().open => self.advance()?,
+            0..6 => self.begin(),
+            6..9 => self.free(),
+            9 if self.rng.random_bool(0.3) => self.drop_member(),
+            10 => self.join(),
+            _ => self.advance()?,
+        }
+        let run = self.run.as_mut().expect("started");
+        if let Some((member, Some(point))) = run.joining
+            && run.ring.is_freed(point)
+        {
+            run.joining = None;
+            self.in_sync = self.in_sync.with(member);
+        }
+        Ok(())
+    }
+
+    /// One operation of one task.
+    fn advance(&mut self) -> Result<(), String> {
+        let run = self.run.as_mut().expect("started");
+        if run.tasks.is_empty() {
+            return Ok(());
+        }
+        let number = self.rng.random_range(0..run.tasks.len());
+        let task = &mut run.tasks[number];
+        while task.stages.pop_front_if(|stage| stage.is_empty()).is_some() {}
+        if let Some(stage) = task.stages.front_mut() {
+            let op = stage.swap_remove(self.rng.random_range(0..stage.len()));
+            self.perform(op);
+            return Ok(());
+        }
+        match run.tasks.swap_remove(number).then {
+            Then::Nothing => {}
+            Then::Opened => self.opened()?,
+            Then::Durable(commit, updates) => self.durable(commit, updates),
+            Then::InPlace(commit, row) => {
+                run.ring.in_place(commit);
+                run.busy.remove(&row);
+            }
+            Then::Freed(freeing) => run.ring.freed(&freeing),
+            Then::Copied(member, point) => self.copied(member, point),
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, op: Op) {
+        match op {
+            Op::Write { member, at, bytes } => self.devices[member].write(at, &bytes),
+            Op::Flush { member } => self.devices[member].flush(),
+        }
+    }
+
+    /// Everything is read once; from here on hosts rely on what was found.
+    fn opened(&mut self) -> Result<(), String> {
+        let written = self.run().written;
+        self.in_sync = written;
+        let mut lines = Vec::new();
+        for line in 0..ROWS * LINES {
+            let content = self.shape.read(line, self.data_start(), &self.devices, written)?;
+            for (column, &version) in content.iter().enumerate() {
+                let old = self.acknowledged[line][column];
+                let new = self.begun.get(&(line, column));
+                if version != old && Some(&version) != new {
+                    return Err(format!(
+                        "line {line}, column {column}: {version} where {old} was acknowledged"
+                    ));
+                }
+            }
+            lines.push(content);
+        }
+        self.acknowledged.clone_from(&lines);
+        self.begun.clear();
+        let run = self.run();
+        run.lines = lines;
+        run.open = true;
+        Ok(())
+    }
+
+    fn change(&mut self, row: usize) -> Change {
+        let start = self.rng.random_range(0..LINES);
+        let end = self.rng.random_range(start + 1..=LINES);
+        let columns = self.shape.columns();
+        let mut chosen = vec![self.rng.random_range(0..columns)];
+        chosen.extend((0..columns).filter(|_| self.rng.random_bool(0.2)));
+        self.versions += 1;
+        Change {
+            row,
+            lines: row * LINES + start..row * LINES + end,
+            columns: chosen,
+            version: self.versions,
+        }
+    }
+
+    fn begin(&mut self) {
+        let idle: Vec<_> = (0..ROWS).filter(|row| !self.run().busy.contains(row)).collect();
+        let rows: Vec<_> = idle.into_iter().filter(|_| self.rng.random_bool(0.6)).collect();
+        let copying = self.run().joining.is_some_and(|(_, point)| point.is_none());
+        if rows.is_empty() || copying {
+            return;
+        }
+        let mut lines = self.run().lines.clone();
+        let written = self.run().written;
+        let mut updates = Vec::new();
+        for row in rows {
+            let change = self.change(row);
+            for line in change.lines.clone() {
+                for &column in &change.columns {
+                    lines[line][column] = change.version;
+                }
+            }
+            let at = address(change.lines.start);
+            let part = |member| Some((member, at, self.shape.part(&change, member, &lines)?));
+            let parts: Vec<NewPart> = written.iter().filter_map(part).collect();
+            updates.push((change, parts));
+        }
+        let Some((commit, writes)) = self.place(&updates) else {
+            return;
+        };
+        for (change, _) in &updates {
+            let run = self.run.as_mut().expect("started");
+            run.busy.insert(change.row);
+            for line in change.lines.clone() {
+                let begun = change
+                    .columns
+                    .iter()
+                    .map(|&column| ((line, column), change.version));
+                self.begun.extend(begun);
+            }
+        }
+        self.run().lines = lines;
+        if self.is_planted(Planted::InPlaceBeforeDurable) {
+            self.write_places(commit, &updates);
+        }
+        let flushes = writes.iter().map(|op| Op::Flush { member: op.member() });
+        let flushes = flushes.collect();
+        self.run().tasks.push(Task {
+            stages: [writes, flushes].into(),
+            then: Then::Durable(commit, updates),
+        });
+    }
+
+    /// The writes of a commit's frames, where it may begin.
+    fn place(&mut self, updates: &[(Change, Vec<NewPart>)]) -> Option<(CommitSequence, Vec<Op>)> {
+        let mut by_member: BTreeMap<usize, Vec<Part<'_>>> = BTreeMap::new();
+        for (number, (_, parts)) in (0..).zip(updates) {
+            let participants = parts.iter().map(|&(member, ..)| member).collect();
+            for (member, at, data) in parts {
+                by_member.entry(*member).or_default().push(Part {
+                    update: number,
+                    at: *at,
+                    participants,
+                    data,
+                });
+            }
+        }
+        let frames: Vec<_> = by_member
+            .iter()
+            .map(|(&member, parts)| (member, parts.as_slice()))
+            .collect();
+        let count = u32::try_from(updates.len()).unwrap();
+        let begun = match self.run().ring.begin(count, &frames) {
+            Ok(begun) => begun,
+            Err(NotBegun::Running) => return None,
+            Err(NotBegun::Full) => {
+                self.free();
+                return None;
+            }
+            Err(refused) => panic!("{refused}"),
+        };
+        let writes = begun.heads.iter().zip(&frames).map(|(head, &(member, parts))| {
+            let bytes = frame::encode(&self.area(member), head, parts);
+            Op::Write {
+                member,
+                at: RING_START + head.place.0,
+                bytes: bytes.as_slice().to_vec(),
+            }
+        });
+        Some((begun.commit, writes.collect()))
+    }
+
+    fn durable(&mut self, commit: CommitSequence, updates: Vec<(Change, Vec<NewPart>)>) {
+        for (change, _) in &updates {
+            for line in change.lines.clone() {
+                for &column in &change.columns {
+                    self.acknowledged[line][column] = change.version;
+                    self.begun.remove(&(line, column));
+                }
+            }
+        }
+        self.run().ring.durable(commit);
+        if !self.is_planted(Planted::InPlaceBeforeDurable) {
+            self.write_places(commit, &updates);
+        }
+    }
+
+    fn write_places(&mut self, commit: CommitSequence, updates: &[(Change, Vec<NewPart>)]) {
+        let start = self.data_start();
+        let run = self.run.as_mut().expect("started");
+        for (change, parts) in updates {
+            let there = parts.iter().filter(|&&(member, ..)| run.written.contains(member));
+            let writes = there.map(|(member, at, bytes)| Op::Write {
+                member: *member,
+                at: start + at,
+                bytes: bytes.clone(),
+            });
+            run.tasks.push(Task {
+                stages: [writes.collect()].into(),
+                then: Then::InPlace(commit, change.row),
+            });
+        }
+    }
+
+    fn free(&mut self) {
+        let run = self.run();
+        let running = run.tasks.iter().any(|task| matches!(task.then, Then::Freed(_)));
+        let Some(point) = run.ring.freeable().filter(|_| !running) else {
+            return;
+        };
+        let freeing = run.ring.freeing(point);
+        let written = run.written;
+        let flush = || {
+            written
+                .iter()
+                .map(|member| Op::Flush { member })
+                .collect::<Vec<_>>()
+        };
+        let mut stages = VecDeque::from([flush(), self.anchor_writes(&freeing), flush()]);
+        if self.is_planted(Planted::AnchorsBeforeFlush) {
+            stages.pop_front();
+        }
+        if self.is_planted(Planted::ReuseBeforeAnchors) {
+            self.run().ring.freed(&freeing);
+        }
+        self.run().tasks.push(Task {
+            stages,
+            then: Then::Freed(freeing),
+        });
+    }
+
+    fn drop_member(&mut self) {
+        let member = self.rng.random_range(0..self.shape.members);
+        let gone = MemberSet::default().with(member);
+        let left = self.in_sync.without(gone);
+        if !self.run().written.contains(member) || left.iter().count() < self.shape.columns() {
+            return;
+        }
+        self.in_sync = left;
+        let run = self.run();
+        run.ring.leave(member);
+        run.written = run.written.without(gone);
+        run.joining = run.joining.filter(|&(joining, _)| joining != member);
+        let copies = |task: &Task| matches!(task.then, Then::Copied(joining, _) if joining == member);
+        run.tasks.retain(|task| !copies(task));
+        let stages = run.tasks.iter_mut().flat_map(|task| &mut task.stages);
+        stages.for_each(|stage| stage.retain(|op| op.member() != member));
+    }
+
+    /// Makes a member equal that is out of sync, while nothing is being updated.
+    fn join(&mut self) {
+        let member = self.rng.random_range(0..self.shape.members);
+        let slots = self.devices[member].read(0, usize::try_from(RING_START).unwrap());
+        let stands = anchor::newest(&self.area(member), &slots).map_or(0, |anchor| anchor.sequence);
+        let area = self.area(member);
+        let start = self.data_start();
+        let shape = self.shape;
+        let run = self.run();
+        if run.written.contains(member) || run.joining.is_some() || !run.busy.is_empty() {
+            return;
+        }
+        let point = run.ring.latest();
+        let fresh = run.ring.join(member, stands);
+        run.written = run.written.with(member);
+        run.joining = Some((member, None));
+        let write = |at, bytes| Op::Write { member, at, bytes };
+        let anchor = vec![write(
+            fresh.place(),
+            anchor::encode(&area, &fresh).as_slice().to_vec(),
+        )];
+        let copies = run.lines.iter().enumerate().map(|(line, content)| {
+            let block = shape.block(line, member, content);
+            debug_assert_eq!(block.len(), SECTOR);
+            write(start + address(line), block)
+        });
+        let flush = || vec![Op::Flush { member }];
+        run.tasks.push(Task {
+            stages: [anchor, flush(), copies.collect(), flush()].into(),
+            then: Then::Copied(member, point),
+        });
+    }
+
+    fn copied(&mut self, member: usize, point: CommitSequence) {
+        if self.is_planted(Planted::InSyncBeforeFreed) {
+            self.run().joining = None;
+            self.in_sync = self.in_sync.with(member);
+        } else {
+            self.run().joining = Some((member, Some(point)));
+        }
+    }
+}
