@@ -80,3 +80,124 @@ pub(crate) fn newest(area: &Area, slots: &[u8]) -> Option<Anchor> {
         .filter_map(|(slot, block)| decode(area, slot, block))
         .max_by_key(|anchor| anchor.sequence)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::units::RingLen;
+    use super::*;
+    use crate::types::{ByteRange, GroupId, IdSource};
+    use proptest::prelude::*;
+
+    fn area() -> Area {
+        Area {
+            group: GroupId::random(&IdSource::from_seed(7)),
+            member: 3,
+            ring: RingLen::in_area(RING_START + 8 * BLOCK as u64).unwrap(),
+            data: ByteRange::between(0, 1 << 20),
+        }
+    }
+
+    fn an_anchor() -> impl Strategy<Value = Anchor> {
+        (1..COUNTERS_END, any::<u64>(), 1..COUNTERS_END, 0u64..8).prop_map(
+            |(sequence, incarnation, first, block)| Anchor {
+                sequence,
+                incarnation: Incarnation(incarnation),
+                first: CommitSequence(first),
+                offset: RingOffset(block * BLOCK as u64),
+            },
+        )
+    }
+
+    /// Both slots, with these anchors in them.
+    fn slots(area: &Area, anchors: &[Anchor]) -> Vec<u8> {
+        let mut slots = vec![0; 2 * BLOCK];
+        for anchor in anchors {
+            let at = usize::try_from(anchor.place()).unwrap();
+            slots[at..at + BLOCK].copy_from_slice(encode(area, anchor).as_slice());
+        }
+        slots
+    }
+
+    proptest! {
+        #[test]
+        fn an_anchor_is_read_back_and_any_flipped_bit_is_damage(
+            anchor in an_anchor(), at in 0..BLOCK, bit in 0u8..8,
+        ) {
+            let mut bytes = slots(&area(), &[anchor]);
+            prop_assert_eq!(newest(&area(), &bytes), Some(anchor));
+            bytes[usize::try_from(anchor.place()).unwrap() + at] ^= 1 << bit;
+            prop_assert_eq!(newest(&area(), &bytes), None);
+        }
+
+        #[test]
+        fn any_bytes_are_borne(bytes in proptest::collection::vec(any::<u8>(), 0..2 * BLOCK + 1)) {
+            prop_assert_eq!(newest(&area(), &bytes), None);
+        }
+    }
+
+    #[test]
+    fn the_newest_anchor_counts_and_the_one_before_where_that_was_torn() {
+        let old = Anchor {
+            sequence: 5,
+            incarnation: Incarnation(1),
+            first: CommitSequence(9),
+            offset: RingOffset(0),
+        };
+        let new = Anchor { sequence: 6, ..old };
+        let mut bytes = slots(&area(), &[old, new]);
+        assert_eq!(newest(&area(), &bytes), Some(new));
+        bytes[usize::try_from(new.place()).unwrap()..][..512].fill(0);
+        assert_eq!(newest(&area(), &bytes), Some(old));
+    }
+
+    #[test]
+    fn an_anchor_of_another_group_or_member_or_in_the_other_slot_is_damage() {
+        let anchor = Anchor {
+            sequence: 5,
+            incarnation: Incarnation(1),
+            first: CommitSequence(9),
+            offset: RingOffset(0),
+        };
+        let mut bytes = slots(&area(), &[anchor]);
+        let group = GroupId::random(&IdSource::from_seed(8));
+        assert_eq!(newest(&Area { group, ..area() }, &bytes), None);
+        assert_eq!(newest(&Area { member: 2, ..area() }, &bytes), None);
+        bytes.rotate_left(BLOCK);
+        assert_eq!(newest(&area(), &bytes), None);
+    }
+
+    #[test]
+    fn an_anchor_whose_numbers_cannot_be_is_damage() {
+        let anchor = Anchor {
+            sequence: 5,
+            incarnation: Incarnation(1),
+            first: CommitSequence(9),
+            offset: RingOffset(0),
+        };
+        let wrong = [
+            Anchor {
+                sequence: COUNTERS_END,
+                ..anchor
+            },
+            Anchor {
+                first: CommitSequence(0),
+                ..anchor
+            },
+            Anchor {
+                first: CommitSequence(COUNTERS_END),
+                ..anchor
+            },
+            Anchor {
+                offset: RingOffset(8 * BLOCK as u64),
+                ..anchor
+            },
+            Anchor {
+                offset: RingOffset(512),
+                ..anchor
+            },
+        ];
+        for anchor in wrong {
+            assert_eq!(newest(&area(), &slots(&area(), &[anchor])), None, "{anchor:?}");
+        }
+    }
+}

@@ -193,3 +193,144 @@ fn decode_entry(area: &Area, entry: &[u8], payload: RingOffset) -> Option<Stored
         && part.participants.contains(area.member);
     sound.then_some(part)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::units::{RING_START, RingLen};
+    use super::*;
+    use crate::types::{GroupId, IdSource};
+    use proptest::prelude::*;
+
+    const BLOCKS: u64 = 64;
+
+    fn area() -> Area {
+        Area {
+            group: GroupId::random(&IdSource::from_seed(7)),
+            member: 3,
+            ring: RingLen::in_area(RING_START + BLOCKS * BLOCK as u64).unwrap(),
+            data: ByteRange::between(0, 1 << 20),
+        }
+    }
+
+    fn head() -> FrameHead {
+        FrameHead {
+            incarnation: Incarnation(77),
+            commit: CommitSequence(9),
+            previous: CommitSequence(7),
+            place: RingOffset(8 * BLOCK as u64),
+        }
+    }
+
+    /// Update, sectors of address and length, fill.
+    fn some_parts() -> impl Strategy<Value = Vec<(u32, u64, usize, u8)>> {
+        proptest::collection::vec((0u32..9, 0u64..1024, 1usize..5, any::<u8>()), 1..40)
+    }
+
+    fn with_parts<T>(parts: &[(u32, u64, usize, u8)], then: impl FnOnce(&[Part<'_>]) -> T) -> T {
+        let data: Vec<Vec<u8>> = parts
+            .iter()
+            .map(|&(_, _, len, fill)| vec![fill; len * 512])
+            .collect();
+        let parts: Vec<Part<'_>> = parts
+            .iter()
+            .zip(&data)
+            .map(|(&(update, at, ..), data)| Part {
+                update,
+                at: at * 512,
+                participants: MemberSet(0b1010),
+                data,
+            })
+            .collect();
+        then(&parts)
+    }
+
+    fn encoded(parts: &[(u32, u64, usize, u8)]) -> Vec<u8> {
+        with_parts(parts, |parts| encode(&area(), &head(), parts).as_slice().to_vec())
+    }
+
+    /// The frame of these bytes with a right checksum over the header, whatever it says.
+    fn decoded_with(change: impl FnOnce(&mut [u8])) -> Option<Frame> {
+        let mut bytes = encoded(&[(0, 1, 2, 5), (1, 7, 1, 6)]);
+        change(&mut bytes);
+        seal(&mut bytes[..512]);
+        decode(&area(), head().place, &bytes)
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_is_read_back_and_any_flipped_bit_is_damage(parts in some_parts(), at in any::<usize>(), bit in 0u8..8) {
+            let inside = |&(_, at, len, _): &(u32, u64, usize, u8)| at + len as u64 <= 2048;
+            prop_assume!(parts.iter().all(inside));
+            let mut bytes = encoded(&parts);
+            prop_assert_eq!(bytes.len() as u64, with_parts(&parts, frame_len));
+            let frame = decode(&area(), head().place, &bytes).expect("as it was written");
+            prop_assert_eq!(frame.head, head());
+            prop_assert_eq!(frame.parts.len(), parts.len());
+            for (found, &(update, at, len, fill)) in frame.parts.iter().zip(&parts) {
+                prop_assert_eq!((found.update, found.range.start()), (update, at * 512));
+                let from = usize::try_from(found.payload.0 - head().place.0).unwrap();
+                let payload = &bytes[from..from + len * 512];
+                prop_assert!(found.is_payload(payload) && payload.iter().all(|&byte| byte == fill));
+            }
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(decode(&area(), head().place, &bytes), None);
+        }
+
+        #[test]
+        fn a_truncated_frame_is_none(parts in some_parts(), len in any::<usize>()) {
+            let bytes = encoded(&parts);
+            let cut = &bytes[..len % bytes.len()];
+            prop_assert_eq!(decode(&area(), head().place, cut), None);
+        }
+
+        #[test]
+        fn any_header_is_borne(junk in proptest::collection::vec(any::<u8>(), 512 - INCARNATION_AT)) {
+            decoded_with(|bytes| bytes[INCARNATION_AT..512].copy_from_slice(&junk));
+        }
+
+        #[test]
+        fn any_number_in_a_header_is_borne(field in 5usize..19, number in prop_oneof![any::<u64>(), 0u64..9000, (0u64..9000).prop_map(|n| u64::MAX - n)]) {
+            decoded_with(|bytes| put(bytes, field * 8, &number.to_le_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_frame_at_another_place_of_another_member_or_group_is_none() {
+        let bytes = encoded(&[(0, 1, 2, 5)]);
+        let place = head().place;
+        assert!(decode(&area(), place, &bytes).is_some());
+        assert_eq!(decode(&area(), RingOffset(0), &bytes), None);
+        assert_eq!(decode(&Area { member: 1, ..area() }, place, &bytes), None);
+        let group = GroupId::random(&IdSource::from_seed(8));
+        assert_eq!(decode(&Area { group, ..area() }, place, &bytes), None);
+    }
+
+    #[test]
+    fn a_header_whose_numbers_cannot_be_is_none_though_its_checksum_is_right() {
+        assert!(decoded_with(|_| ()).is_some());
+        let wrong: [(usize, u64); 9] = [
+            (COMMIT_AT, COUNTERS_END),
+            (COMMIT_AT, 7),
+            (PLACE_AT, 0),
+            (LEN_AT, 0),
+            (LEN_AT, (BLOCKS + 1) * BLOCK as u64),
+            (ENTRIES_AT, 0),
+            (ENTRIES_AT, u64::MAX / 32),
+            (HEADER, 0b0010),
+            (HEADER + 8, 1 << 20),
+        ];
+        for (at, number) in wrong {
+            let found = decoded_with(|bytes| put(bytes, at, &number.to_le_bytes()));
+            assert_eq!(found, None, "{number} at {at}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_many_entries_spans_several_blocks() {
+        let parts: Vec<_> = (0..200).map(|update| (update, u64::from(update), 1, 1)).collect();
+        let bytes = encoded(&parts);
+        assert!(bytes.len() > 200 * 512 + BLOCK);
+        assert_eq!(decode(&area(), head().place, &bytes).unwrap().parts.len(), 200);
+    }
+}

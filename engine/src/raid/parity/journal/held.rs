@@ -52,3 +52,42 @@ impl Held {
             .take_while(move |&(_, (end, _))| end > range.start() && !range.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SPACE: u64 = 40;
+
+    fn a_range() -> impl Strategy<Value = ByteRange> {
+        (0..SPACE, 0u64..12).prop_map(|(start, len)| ByteRange::between(start, (start + len).min(SPACE)))
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_commit_of_a_range_agrees_with_a_number_for_each_byte(
+            steps in proptest::collection::vec((any::<bool>(), a_range(), 0u64..8), 1..40), asked in a_range(),
+        ) {
+            let mut held = Held::default();
+            let mut bytes = vec![0; usize::try_from(SPACE).unwrap()];
+            for (commit, (add, range, back)) in (1u64..).zip(steps) {
+                if add {
+                    held.add(range, CommitSequence(commit));
+                } else {
+                    held.free(CommitSequence(commit.saturating_sub(back)));
+                }
+                for (at, last) in (0..).zip(&mut bytes) {
+                    if add && range.contains(at) {
+                        *last = commit;
+                    } else if !add && *last <= commit.saturating_sub(back) {
+                        *last = 0;
+                    }
+                }
+                let inside = (0..).zip(&bytes).filter(|&(at, _)| asked.contains(at));
+                let last = inside.map(|(_, &last)| last).max().filter(|&last| last > 0);
+                prop_assert_eq!(held.last_in(asked), last.map(CommitSequence));
+            }
+        }
+    }
+}

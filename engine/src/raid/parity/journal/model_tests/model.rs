@@ -85,7 +85,7 @@ impl Model {
             members: rng.random_range(sums + 2..=8),
             sums,
         };
-        let ring = RingLen::in_area(RING_START + rng.random_range(4..12) * 4096).unwrap();
+        let ring = RingLen::in_area(RING_START + rng.random_range(4..9) * 4096).unwrap();
         let len = RING_START + ring.bytes() + address(ROWS * LINES);
         let mut model = Self {
             rng,
@@ -236,14 +236,13 @@ impl Model {
 
     /// What bugs in the decision would make of what was found.
     fn spoil(&self, scanned: &mut [Option<Scanned>]) {
-        let first = scanned.iter().flatten().map(|found| found.anchor.first).min();
-        for (member, found) in scanned.iter_mut().enumerate() {
-            let Some(found) = found else { continue };
-            if self.is_planted(Planted::OwnAnchorDecides) {
-                found.anchor.first = first.unwrap_or(found.anchor.first);
-            }
-            if self.is_planted(Planted::PartMissingCounts) {
-                let parts = found.frames.iter_mut().flat_map(|frame| &mut frame.parts);
+        if self.is_planted(Planted::OwnAnchorDecides) {
+            own_anchors_decide(scanned);
+        }
+        if self.is_planted(Planted::PartMissingCounts) {
+            for (member, found) in scanned.iter_mut().enumerate() {
+                let frames = found.iter_mut().flat_map(|found| &mut found.frames);
+                let parts = frames.flat_map(|frame| &mut frame.parts);
                 parts.for_each(|part| part.participants = MemberSet::default().with(member));
             }
         }
@@ -269,8 +268,8 @@ impl Model {
     fn step(&mut self) -> Result<(), String> {
         match self.rng.random_range(0..40) {
             _ if !self.run().open => self.advance()?,
-            0..6 => self.begin(),
-            6..9 => self.free(),
+            0..8 => self.begin(),
+            8 => self.free(),
             9 if self.rng.random_bool(0.3) => self.drop_member(),
             10 => self.join(),
             _ => self.advance()?,
@@ -564,6 +563,33 @@ impl Model {
             self.in_sync = self.in_sync.with(member);
         } else {
             self.run().joining = Some((member, Some(point)));
+        }
+    }
+}
+
+/// Has every frame count that is not below its own member's anchor, and takes away what lacks parts then.
+fn own_anchors_decide(scanned: &mut [Option<Scanned>]) {
+    let lowest = scanned.iter().flatten().map(|found| found.anchor.first).min();
+    let there: MemberSet = (0..scanned.len())
+        .filter(|&member| scanned[member].is_some())
+        .collect();
+    let mut has: BTreeMap<(CommitSequence, u32), MemberSet> = BTreeMap::new();
+    for (member, found) in scanned.iter().enumerate() {
+        for frame in found.iter().flat_map(|found| &found.frames) {
+            for part in &frame.parts {
+                let has = has.entry((frame.head.commit, part.update)).or_default();
+                *has = has.with(member);
+            }
+        }
+    }
+    for found in scanned.iter_mut().flatten() {
+        found.anchor.first = lowest.unwrap_or(found.anchor.first);
+        for frame in &mut found.frames {
+            let commit = frame.head.commit;
+            let has = |part: &frame::StoredPart| has[&(commit, part.update)];
+            frame
+                .parts
+                .retain(|part| part.participants.and(there).without(has(part)).is_empty());
         }
     }
 }
