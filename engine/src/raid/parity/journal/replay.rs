@@ -132,3 +132,139 @@ fn complete(
         Err(Undecided::Lost(lost))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::anchor::Anchor;
+    use super::super::frame::{self, FrameHead, Part};
+    use super::super::units::{Area, BLOCK, Incarnation, RING_START, RingLen, RingOffset};
+    use super::*;
+    use crate::types::{ByteRange, GroupId, IdSource};
+
+    /// A member's journal: its anchor's incarnation and first commit, and its frames, each a commit and the participants
+    /// of its updates.
+    fn member(number: usize, anchor: (u64, u64), frames: &[(u64, &[u64])]) -> Option<Scanned> {
+        let area = Area {
+            group: GroupId::random(&IdSource::from_seed(7)),
+            member: number,
+            ring: RingLen::in_area(RING_START + 8 * BLOCK as u64).unwrap(),
+            data: ByteRange::between(0, 1 << 20),
+        };
+        let anchor = Anchor {
+            sequence: 1,
+            incarnation: Incarnation(anchor.0),
+            first: CommitSequence(anchor.1),
+            offset: RingOffset(0),
+        };
+        let frames = frames.iter().map(|&(commit, updates)| {
+            let head = FrameHead {
+                incarnation: anchor.incarnation,
+                commit: CommitSequence(commit),
+                previous: CommitSequence(0),
+                place: RingOffset(0),
+            };
+            let part = |(update, &participants): (u32, &u64)| Part {
+                update,
+                at: 0,
+                participants: MemberSet(participants),
+                data: &[0; 512],
+            };
+            let ours = (0..)
+                .zip(updates)
+                .filter(|&(_, &participants)| participants >> number & 1 == 1);
+            let parts: Vec<_> = ours.map(part).collect();
+            let bytes = frame::encode(&area, &head, &parts);
+            frame::decode(&area, head.place, bytes.as_slice()).unwrap()
+        });
+        let frames = frames.collect();
+        Some(Scanned { anchor, frames })
+    }
+
+    /// Commit and members of each update that is written again.
+    fn again(members: Vec<Option<Scanned>>) -> Result<Vec<(u64, Vec<usize>)>, Undecided> {
+        let decision = decide(members)?;
+        let written = decision.again.into_iter().map(|again| {
+            let members = again.parts.iter().map(|&(member, _)| member).collect();
+            (again.commit.0, members)
+        });
+        Ok(written.collect())
+    }
+
+    const ANCHOR: (u64, u64) = (1, 5);
+
+    #[test]
+    fn an_update_counts_when_every_member_that_is_there_has_its_part() {
+        let updates: &[u64] = &[0b011, 0b101];
+        let with_all = vec![
+            member(0, ANCHOR, &[(5, updates)]),
+            member(1, ANCHOR, &[(5, updates)]),
+            member(2, ANCHOR, &[(5, updates)]),
+        ];
+        assert_eq!(
+            again(with_all.clone()),
+            Ok(vec![(5, vec![0, 1]), (5, vec![0, 2])])
+        );
+        let mut torn = with_all.clone();
+        torn[2] = member(2, ANCHOR, &[]);
+        assert_eq!(again(torn), Ok(vec![(5, vec![0, 1])]));
+        let mut away = with_all;
+        away[2] = None;
+        assert_eq!(again(away), Ok(vec![(5, vec![0, 1]), (5, vec![0])]));
+    }
+
+    #[test]
+    fn what_any_member_knows_to_be_in_place_is_not_written_again() {
+        let members = vec![
+            member(0, (1, 7), &[(7, &[0b11])]),
+            member(1, ANCHOR, &[(5, &[0b110]), (6, &[0b11]), (7, &[0b11])]),
+            member(2, ANCHOR, &[(5, &[0b110])]),
+        ];
+        assert_eq!(again(members), Ok(vec![(7, vec![0, 1])]));
+    }
+
+    #[test]
+    fn frames_of_an_older_opening_do_not_count_once_one_member_has_the_new_anchor() {
+        let members = vec![
+            member(0, ANCHOR, &[(5, &[0b11])]),
+            member(1, ANCHOR, &[(5, &[0b11])]),
+            member(2, (2, 6), &[]),
+        ];
+        assert_eq!(again(members), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_part_lacking_before_the_last_commit_is_a_loss_and_without_that_member_it_is_decided() {
+        let mut members = vec![
+            member(0, ANCHOR, &[(5, &[0b011]), (6, &[0b101])]),
+            member(1, ANCHOR, &[]),
+            member(2, ANCHOR, &[(6, &[0b101])]),
+        ];
+        assert_eq!(again(members.clone()), Err(Undecided::Lost(MemberSet(0b010))));
+        members[1] = None;
+        assert_eq!(again(members), Ok(vec![(5, vec![0]), (6, vec![0, 2])]));
+    }
+
+    #[test]
+    fn a_member_that_was_not_in_the_opening_which_has_commits_lost_its_anchor() {
+        let members = vec![
+            member(0, (2, 7), &[(7, &[0b001])]),
+            member(1, ANCHOR, &[(5, &[0b010])]),
+        ];
+        assert_eq!(again(members), Err(Undecided::Lost(MemberSet(0b010))));
+    }
+
+    #[test]
+    fn the_next_opening_is_above_all_anchors_and_frames() {
+        let idle = vec![member(0, ANCHOR, &[]), None, member(2, (1, 4), &[])];
+        assert_eq!(decide(idle).unwrap().last, CommitSequence(5));
+        let torn = vec![member(0, ANCHOR, &[(8, &[0b11])]), member(1, ANCHOR, &[])];
+        assert_eq!(decide(torn).unwrap().last, CommitSequence(8));
+    }
+
+    #[test]
+    fn nothing_is_decided_without_members_or_between_two_openings_of_one_rank() {
+        assert_eq!(decide(vec![None, None]), Err(Undecided::NoMember));
+        let members = vec![member(0, (1, 5), &[]), member(1, (2, 5), &[])];
+        assert_eq!(decide(members), Err(Undecided::Contradiction));
+    }
+}

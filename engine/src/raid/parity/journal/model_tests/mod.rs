@@ -6,6 +6,7 @@
 mod device;
 mod model;
 mod rows;
+mod work;
 
 use model::Model;
 

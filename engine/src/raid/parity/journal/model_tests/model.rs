@@ -5,25 +5,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::super::frame::Part;
 use super::super::replay::{Again, decide};
-use super::super::ring::{Freeing, NotBegun, Ring};
+use super::super::ring::{Freeing, Ring};
 use super::super::scan::{Scanned, Scanner};
 use super::super::units::{Area, CommitSequence, Incarnation, MemberSet, RING_START, RingLen};
 use super::super::{anchor, frame};
 use super::Planted;
-use super::device::{Device, SECTOR};
+use super::device::Device;
 use super::rows::{Change, LINES, Line, ROWS, Shape, address};
 use crate::types::{ByteRange, GroupId, IdSource};
 
 /// Something to do with one device.
-enum Op {
+pub(super) enum Op {
     Write { member: usize, at: u64, bytes: Vec<u8> },
     Flush { member: usize },
 }
 
 impl Op {
-    fn member(&self) -> usize {
+    pub(super) fn member(&self) -> usize {
         match *self {
             Self::Write { member, .. } | Self::Flush { member } => member,
         }
@@ -31,10 +30,10 @@ impl Op {
 }
 
 /// One part of an update: member, member address, bytes.
-type NewPart = (usize, u64, Vec<u8>);
+pub(super) type NewPart = (usize, u64, Vec<u8>);
 
 /// What follows when all of a task is done.
-enum Then {
+pub(super) enum Then {
     Nothing,
     Opened,
     Durable(CommitSequence, Vec<(Change, Vec<NewPart>)>),
@@ -44,37 +43,37 @@ enum Then {
 }
 
 /// Operations in stages: one begins when the one before is over; within it any order will do.
-struct Task {
-    stages: VecDeque<Vec<Op>>,
-    then: Then,
+pub(super) struct Task {
+    pub(super) stages: VecDeque<Vec<Op>>,
+    pub(super) then: Then,
 }
 
 /// What is lost in a crash.
-struct Run {
-    ring: Ring,
-    open: bool,
+pub(super) struct Run {
+    pub(super) ring: Ring,
+    pub(super) open: bool,
     /// Members that updates are written to.
-    written: MemberSet,
-    lines: Vec<Line>,
-    busy: BTreeSet<usize>,
-    tasks: Vec<Task>,
+    pub(super) written: MemberSet,
+    pub(super) lines: Vec<Line>,
+    pub(super) busy: BTreeSet<usize>,
+    pub(super) tasks: Vec<Task>,
     /// A member that is being made equal, and the point that has to be freed before it is in sync.
-    joining: Option<(usize, Option<CommitSequence>)>,
+    pub(super) joining: Option<(usize, Option<CommitSequence>)>,
 }
 
 pub(super) struct Model {
-    rng: StdRng,
-    planted: Option<Planted>,
-    shape: Shape,
-    group: GroupId,
-    ring: RingLen,
-    devices: Vec<Device>,
-    in_sync: MemberSet,
-    acknowledged: Vec<Line>,
+    pub(super) rng: StdRng,
+    pub(super) planted: Option<Planted>,
+    pub(super) shape: Shape,
+    pub(super) group: GroupId,
+    pub(super) ring: RingLen,
+    pub(super) devices: Vec<Device>,
+    pub(super) in_sync: MemberSet,
+    pub(super) acknowledged: Vec<Line>,
     /// By line and column: the version that is being written.
-    begun: BTreeMap<(usize, usize), u64>,
-    versions: u64,
-    run: Option<Run>,
+    pub(super) begun: BTreeMap<(usize, usize), u64>,
+    pub(super) versions: u64,
+    pub(super) run: Option<Run>,
 }
 
 impl Model {
@@ -116,7 +115,7 @@ impl Model {
         self.devices.iter_mut().for_each(Device::flush);
     }
 
-    fn area(&self, member: usize) -> Area {
+    pub(super) fn area(&self, member: usize) -> Area {
         Area {
             group: self.group,
             member,
@@ -125,11 +124,11 @@ impl Model {
         }
     }
 
-    fn data_start(&self) -> u64 {
+    pub(super) fn data_start(&self) -> u64 {
         RING_START + self.ring.bytes()
     }
 
-    fn is_planted(&self, bug: Planted) -> bool {
+    pub(super) fn is_planted(&self, bug: Planted) -> bool {
         self.planted == Some(bug)
     }
 
@@ -150,7 +149,7 @@ impl Model {
         Ok(())
     }
 
-    fn anchor_writes(&self, freeing: &Freeing) -> Vec<Op> {
+    pub(super) fn anchor_writes(&self, freeing: &Freeing) -> Vec<Op> {
         let write = |(member, new): &(usize, anchor::Anchor)| Op::Write {
             member: *member,
             at: new.place(),
@@ -261,7 +260,7 @@ impl Model {
         again.parts.iter().map(write).collect()
     }
 
-    fn run(&mut self) -> &mut Run {
+    pub(super) fn run(&mut self) -> &mut Run {
         self.run.as_mut().expect("started")
     }
 
@@ -344,232 +343,16 @@ impl Model {
         run.open = true;
         Ok(())
     }
-
-    fn change(&mut self, row: usize) -> Change {
-        let start = self.rng.random_range(0..LINES);
-        let end = self.rng.random_range(start + 1..=LINES);
-        let columns = self.shape.columns();
-        let mut chosen = vec![self.rng.random_range(0..columns)];
-        chosen.extend((0..columns).filter(|_| self.rng.random_bool(0.2)));
-        self.versions += 1;
-        Change {
-            row,
-            lines: row * LINES + start..row * LINES + end,
-            columns: chosen,
-            version: self.versions,
-        }
-    }
-
-    fn begin(&mut self) {
-        let idle: Vec<_> = (0..ROWS).filter(|row| !self.run().busy.contains(row)).collect();
-        let rows: Vec<_> = idle.into_iter().filter(|_| self.rng.random_bool(0.6)).collect();
-        let copying = self.run().joining.is_some_and(|(_, point)| point.is_none());
-        if rows.is_empty() || copying {
-            return;
-        }
-        let mut lines = self.run().lines.clone();
-        let written = self.run().written;
-        let mut updates = Vec::new();
-        for row in rows {
-            let change = self.change(row);
-            for line in change.lines.clone() {
-                for &column in &change.columns {
-                    lines[line][column] = change.version;
-                }
-            }
-            let at = address(change.lines.start);
-            let part = |member| Some((member, at, self.shape.part(&change, member, &lines)?));
-            let parts: Vec<NewPart> = written.iter().filter_map(part).collect();
-            updates.push((change, parts));
-        }
-        let Some((commit, writes)) = self.place(&updates) else {
-            return;
-        };
-        for (change, _) in &updates {
-            let run = self.run.as_mut().expect("started");
-            run.busy.insert(change.row);
-            for line in change.lines.clone() {
-                let begun = change
-                    .columns
-                    .iter()
-                    .map(|&column| ((line, column), change.version));
-                self.begun.extend(begun);
-            }
-        }
-        self.run().lines = lines;
-        if self.is_planted(Planted::InPlaceBeforeDurable) {
-            self.write_places(commit, &updates);
-        }
-        let flushes = writes.iter().map(|op| Op::Flush { member: op.member() });
-        let flushes = flushes.collect();
-        self.run().tasks.push(Task {
-            stages: [writes, flushes].into(),
-            then: Then::Durable(commit, updates),
-        });
-    }
-
-    /// The writes of a commit's frames, where it may begin.
-    fn place(&mut self, updates: &[(Change, Vec<NewPart>)]) -> Option<(CommitSequence, Vec<Op>)> {
-        let mut by_member: BTreeMap<usize, Vec<Part<'_>>> = BTreeMap::new();
-        for (number, (_, parts)) in (0..).zip(updates) {
-            let participants = parts.iter().map(|&(member, ..)| member).collect();
-            for (member, at, data) in parts {
-                by_member.entry(*member).or_default().push(Part {
-                    update: number,
-                    at: *at,
-                    participants,
-                    data,
-                });
-            }
-        }
-        let frames: Vec<_> = by_member
-            .iter()
-            .map(|(&member, parts)| (member, parts.as_slice()))
-            .collect();
-        let count = u32::try_from(updates.len()).unwrap();
-        let begun = match self.run().ring.begin(count, &frames) {
-            Ok(begun) => begun,
-            Err(NotBegun::Running) => return None,
-            Err(NotBegun::Full) => {
-                self.free();
-                return None;
-            }
-            Err(refused) => panic!("{refused}"),
-        };
-        let writes = begun.heads.iter().zip(&frames).map(|(head, &(member, parts))| {
-            let bytes = frame::encode(&self.area(member), head, parts);
-            Op::Write {
-                member,
-                at: RING_START + head.place.0,
-                bytes: bytes.as_slice().to_vec(),
-            }
-        });
-        Some((begun.commit, writes.collect()))
-    }
-
-    fn durable(&mut self, commit: CommitSequence, updates: Vec<(Change, Vec<NewPart>)>) {
-        for (change, _) in &updates {
-            for line in change.lines.clone() {
-                for &column in &change.columns {
-                    self.acknowledged[line][column] = change.version;
-                    self.begun.remove(&(line, column));
-                }
-            }
-        }
-        self.run().ring.durable(commit);
-        if !self.is_planted(Planted::InPlaceBeforeDurable) {
-            self.write_places(commit, &updates);
-        }
-    }
-
-    fn write_places(&mut self, commit: CommitSequence, updates: &[(Change, Vec<NewPart>)]) {
-        let start = self.data_start();
-        let run = self.run.as_mut().expect("started");
-        for (change, parts) in updates {
-            let there = parts.iter().filter(|&&(member, ..)| run.written.contains(member));
-            let writes = there.map(|(member, at, bytes)| Op::Write {
-                member: *member,
-                at: start + at,
-                bytes: bytes.clone(),
-            });
-            run.tasks.push(Task {
-                stages: [writes.collect()].into(),
-                then: Then::InPlace(commit, change.row),
-            });
-        }
-    }
-
-    fn free(&mut self) {
-        let run = self.run();
-        let running = run.tasks.iter().any(|task| matches!(task.then, Then::Freed(_)));
-        let Some(point) = run.ring.freeable().filter(|_| !running) else {
-            return;
-        };
-        let freeing = run.ring.freeing(point);
-        let written = run.written;
-        let flush = || {
-            written
-                .iter()
-                .map(|member| Op::Flush { member })
-                .collect::<Vec<_>>()
-        };
-        let mut stages = VecDeque::from([flush(), self.anchor_writes(&freeing), flush()]);
-        if self.is_planted(Planted::AnchorsBeforeFlush) {
-            stages.pop_front();
-        }
-        if self.is_planted(Planted::ReuseBeforeAnchors) {
-            self.run().ring.freed(&freeing);
-        }
-        self.run().tasks.push(Task {
-            stages,
-            then: Then::Freed(freeing),
-        });
-    }
-
-    fn drop_member(&mut self) {
-        let member = self.rng.random_range(0..self.shape.members);
-        let gone = MemberSet::default().with(member);
-        let left = self.in_sync.without(gone);
-        if !self.run().written.contains(member) || left.iter().count() < self.shape.columns() {
-            return;
-        }
-        self.in_sync = left;
-        let run = self.run();
-        run.ring.leave(member);
-        run.written = run.written.without(gone);
-        run.joining = run.joining.filter(|&(joining, _)| joining != member);
-        let copies = |task: &Task| matches!(task.then, Then::Copied(joining, _) if joining == member);
-        run.tasks.retain(|task| !copies(task));
-        let stages = run.tasks.iter_mut().flat_map(|task| &mut task.stages);
-        stages.for_each(|stage| stage.retain(|op| op.member() != member));
-    }
-
-    /// Makes a member equal that is out of sync, while nothing is being updated.
-    fn join(&mut self) {
-        let member = self.rng.random_range(0..self.shape.members);
-        let slots = self.devices[member].read(0, usize::try_from(RING_START).unwrap());
-        let stands = anchor::newest(&self.area(member), &slots).map_or(0, |anchor| anchor.sequence);
-        let area = self.area(member);
-        let start = self.data_start();
-        let shape = self.shape;
-        let run = self.run();
-        if run.written.contains(member) || run.joining.is_some() || !run.busy.is_empty() {
-            return;
-        }
-        let point = run.ring.latest();
-        let fresh = run.ring.join(member, stands);
-        run.written = run.written.with(member);
-        run.joining = Some((member, None));
-        let write = |at, bytes| Op::Write { member, at, bytes };
-        let anchor = vec![write(
-            fresh.place(),
-            anchor::encode(&area, &fresh).as_slice().to_vec(),
-        )];
-        let copies = run.lines.iter().enumerate().map(|(line, content)| {
-            let block = shape.block(line, member, content);
-            debug_assert_eq!(block.len(), SECTOR);
-            write(start + address(line), block)
-        });
-        let flush = || vec![Op::Flush { member }];
-        run.tasks.push(Task {
-            stages: [anchor, flush(), copies.collect(), flush()].into(),
-            then: Then::Copied(member, point),
-        });
-    }
-
-    fn copied(&mut self, member: usize, point: CommitSequence) {
-        if self.is_planted(Planted::InSyncBeforeFreed) {
-            self.run().joining = None;
-            self.in_sync = self.in_sync.with(member);
-        } else {
-            self.run().joining = Some((member, Some(point)));
-        }
-    }
 }
 
 /// Has every frame count that is not below its own member's anchor, and takes away what lacks parts then.
 fn own_anchors_decide(scanned: &mut [Option<Scanned>]) {
-    let lowest = scanned.iter().flatten().map(|found| found.anchor.first).min();
+    let anchors = scanned.iter().flatten().map(|found| found.anchor);
+    let Some(newest) = anchors.clone().max_by_key(|anchor| anchor.first) else {
+        return;
+    };
+    let ours = |anchor: &anchor::Anchor| anchor.incarnation == newest.incarnation;
+    let lowest = anchors.filter(ours).map(|anchor| anchor.first).min();
     let there: MemberSet = (0..scanned.len())
         .filter(|&member| scanned[member].is_some())
         .collect();
@@ -582,7 +365,8 @@ fn own_anchors_decide(scanned: &mut [Option<Scanned>]) {
             }
         }
     }
-    for found in scanned.iter_mut().flatten() {
+    let ours = scanned.iter_mut().flatten().filter(|found| ours(&found.anchor));
+    for found in ours {
         found.anchor.first = lowest.unwrap_or(found.anchor.first);
         for frame in &mut found.frames {
             let commit = frame.head.commit;
