@@ -20,7 +20,7 @@ use crate::types::sealed::COUNTERS_END;
 const MAGIC: [u8; 8] = *b"ASHLRfrm";
 const VERSION: u32 = 1;
 /// Unit of what a host writes, and of where payloads begin.
-const SECTOR: u64 = 512;
+const SECTOR: usize = 512;
 const INCARNATION_AT: usize = 40;
 const COMMIT_AT: usize = 48;
 const PREVIOUS_AT: usize = 56;
@@ -88,7 +88,7 @@ pub(crate) struct Frame {
 /// Bytes of header and entries.
 fn header_len(entries: u64) -> Option<u64> {
     let bytes = entries.checked_mul(ENTRY as u64)?.checked_add(HEADER as u64)?;
-    bytes.checked_next_multiple_of(SECTOR)
+    bytes.checked_next_multiple_of(SECTOR as u64)
 }
 
 /// Bytes of a frame with these parts.
@@ -103,7 +103,7 @@ pub(crate) fn frame_len(parts: &[Part<'_>]) -> u64 {
 pub(crate) fn encode(area: &Area, head: &FrameHead, parts: &[Part<'_>]) -> BufSlice {
     let len = usize::try_from(frame_len(parts)).expect("as many bytes as its parts have in memory");
     let mut buf = IoBuf::new(len);
-    let header = (HEADER + parts.len() * ENTRY).next_multiple_of(SECTOR as usize);
+    let header = (HEADER + parts.len() * ENTRY).next_multiple_of(SECTOR);
     let (out, payloads) = buf.as_mut_slice().split_at_mut(header);
     out.fill(0);
     put_head(out, MAGIC, VERSION, area.group, area.member);
@@ -188,7 +188,7 @@ fn decode_entry(area: &Area, entry: &[u8], payload: RingOffset) -> Option<Stored
         crc: u32_at(entry, 28),
     };
     let sound = !range.is_empty()
-        && range.is_aligned(SECTOR)
+        && range.is_aligned(SECTOR as u64)
         && area.data.covers(range)
         && part.participants.contains(area.member);
     sound.then_some(part)

@@ -15,3 +15,5 @@ pub(in crate::raid) mod units;
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod ring_tests;

@@ -13,7 +13,8 @@
 //!
 //! *When an update counts.* When every member that is in sync and there, and is named, has its part. A commit is begun
 //! only when the one before is durable, so only the last may lack parts; where an earlier one does, or a member was not
-//! even in the incarnation that has commits, that member lost what it had confirmed, and is to be dropped.
+//! even in the incarnation that has commits, that member lost what it had confirmed, and is to be dropped. What a member
+//! lost is not told from what was cut off where it is only of the last commit.
 //!
 //! *What the caller owes.* Members that are away are durably out of sync **before** a place is touched; nobody is served
 //! before the new anchors are durable. Otherwise a member that comes back after a crash in between, without its part or

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::super::replay::{Again, decide};
+use super::super::replay::{Again, Undecided, decide};
 use super::super::ring::{Freeing, Ring};
 use super::super::scan::{Scanned, Scanner};
 use super::super::units::{Area, CommitSequence, Incarnation, MemberSet, RING_START, RingLen};
@@ -187,6 +187,9 @@ impl Model {
             scanned.push(found);
         }
         self.spoil(&mut scanned);
+        if self.planted.is_none() && self.rng.random_bool(0.3) {
+            there = self.lose(there, &mut scanned)?;
+        }
         let anchors: Vec<_> = (0..)
             .zip(&scanned)
             .filter_map(|(member, found)| Some((member, found.as_ref()?.anchor.sequence)))
@@ -231,6 +234,36 @@ impl Model {
             joining: None,
         });
         Ok(())
+    }
+
+    /// A frame that counts goes bad on a member that can be spared. Where another member has a later commit, that is told
+    /// from a commit that was cut off, and the member is dropped.
+    fn lose(&mut self, there: MemberSet, scanned: &mut [Option<Scanned>]) -> Result<MemberSet, String> {
+        let member = self.rng.random_range(0..self.shape.members);
+        let commits = |found: &Option<Scanned>| {
+            let frames = found.iter().flat_map(|found| &found.frames);
+            frames.map(|frame| frame.head).collect::<Vec<_>>()
+        };
+        let mut older = commits(&scanned[member]);
+        let others = scanned[..member].iter().chain(&scanned[member + 1..]);
+        let newest = others.flat_map(commits).map(|head| head.commit).max();
+        let first = scanned.iter().flatten().map(|found| found.anchor.first).max();
+        older.retain(|head| Some(head.commit) < newest && Some(head.commit) >= first);
+        let left = there.without(MemberSet::default().with(member));
+        if older.is_empty() || left.iter().count() < self.shape.columns() {
+            return Ok(there);
+        }
+        let place = older[self.rng.random_range(0..older.len())].place;
+        self.devices[member].write(RING_START + place.0, &[0xff; 512]);
+        scanned[member] = Some(self.scan(member)?);
+        match decide(scanned.to_vec()) {
+            Err(Undecided::Lost(lost)) if lost == MemberSet::default().with(member) => {
+                scanned[member] = None;
+                self.in_sync = left;
+                Ok(left)
+            }
+            other => Err(format!("member {member} lost a frame, and that gave {other:?}")),
+        }
     }
 
     /// What bugs in the decision would make of what was found.
@@ -300,7 +333,7 @@ impl Model {
         match run.tasks.swap_remove(number).then {
             Then::Nothing => {}
             Then::Opened => self.opened()?,
-            Then::Durable(commit, updates) => self.durable(commit, updates),
+            Then::Durable(commit, updates) => self.durable(commit, &updates),
             Then::InPlace(commit, row) => {
                 run.ring.in_place(commit);
                 run.busy.remove(&row);

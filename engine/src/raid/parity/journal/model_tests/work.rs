@@ -116,8 +116,8 @@ impl Model {
         Some((begun.commit, writes.collect()))
     }
 
-    pub(super) fn durable(&mut self, commit: CommitSequence, updates: Vec<(Change, Vec<NewPart>)>) {
-        for (change, _) in &updates {
+    pub(super) fn durable(&mut self, commit: CommitSequence, updates: &[(Change, Vec<NewPart>)]) {
+        for (change, _) in updates {
             for line in change.lines.clone() {
                 for &column in &change.columns {
                     self.acknowledged[line][column] = change.version;
@@ -127,7 +127,7 @@ impl Model {
         }
         self.run().ring.durable(commit);
         if !self.is_planted(Planted::InPlaceBeforeDurable) {
-            self.write_places(commit, &updates);
+            self.write_places(commit, updates);
         }
     }
 
