@@ -39,6 +39,10 @@ done <<<"$needed" | sort -u)
 if [ "$1" = test ] && ! python3 -c 'import ensurepip' 2>/dev/null; then
   missing="$missing python3-venv"
 fi
+# A library that the bench of parity compares with, and no program.
+if [ "$1" = test ] && ! ldconfig -p | grep -q 'libisal\.so\.2'; then
+  missing="$missing libisal2"
+fi
 [ -n "$missing" ] || exit 0
 
 # One package a word.

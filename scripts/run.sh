@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 listen=$1 nbd_listen=$2 dir=${3:-}
-ashlar=${CARGO_TARGET_DIR:-target}/release/ashlar
+ashlar=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}/release/ashlar")
 
 # As root, Postgres runs as the user postgres, who gets into no closed home folder.
 if [ -z "$dir" ]; then
@@ -18,6 +18,24 @@ if [ -z "$dir" ]; then
 fi
 
 dir=$(realpath --canonicalize-missing "$dir")
+
+# What is to be done next: an appliance that has devices already is not set up again.
+steps() {
+  echo "  export ASHLAR_DATA=$dir PATH=${ashlar%/*}:\$PATH:/usr/sbin"
+  if [ -e "$dir/devices.json" ]; then
+    echo "  ashlar export list"
+    return
+  fi
+  cat <<EOF
+  ashlar device add $dir/disk0.img --size 1GiB --name disk0
+  ashlar device add $dir/disk1.img --size 1GiB --name disk1
+  ashlar raid-group create --level 1 --name mirror disk0 disk1
+  ashlar volume create vol0 --capacity 512MiB --raid-group mirror
+  ashlar export create vol0
+
+and go on with the tour in README.md.
+EOF
+}
 
 # Reads what the server prints and, when it is ready, adds what can be done now.
 tell() {
@@ -38,14 +56,7 @@ tell() {
 
 In another shell, here:
 
-  export ASHLAR_DATA=$dir PATH=\$PWD/${ashlar%/*}:\$PATH
-  ashlar device add $dir/disk0.img --size 1GiB --name disk0
-  ashlar device add $dir/disk1.img --size 1GiB --name disk1
-  ashlar raid-group create --level 1 --name mirror disk0 disk1
-  ashlar volume create vol0 --capacity 512MiB --raid-group mirror
-  ashlar export create vol0
-
-and go on with the tour in README.md.
+$(steps)
 
 EOF
   done

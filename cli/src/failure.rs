@@ -161,9 +161,9 @@ fn client(f: &mut fmt::Formatter<'_>, error: &ClientError) -> fmt::Result {
             f,
             "{error}\n  `ashlar login URL` shows the certificate and remembers it; --ca and --fingerprint name one"
         ),
-        ClientError::Session(error) if error.kind() == io::ErrorKind::NotFound => {
-            f.write_str("not signed in\n  `ashlar login URL` signs in")
-        }
+        ClientError::Session(error) if error.kind() == io::ErrorKind::NotFound => f.write_str(
+            "not signed in\n  `ashlar login URL` signs in; --data names an appliance of this machine",
+        ),
         other => write!(f, "{other}"),
     }
 }

@@ -19,10 +19,12 @@ pub enum Planted {
     RepeatVerbs,
     /// Take a device that an administrator took out into service again at a start.
     ForgetTakenOut,
+    /// Write the places of an update without the journal (R25).
+    NoJournal,
 }
 
 impl Planted {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AckBeforeFlush,
         Self::ClearIntentAtAck,
         Self::NewestPresentWins,
@@ -30,6 +32,7 @@ impl Planted {
         Self::ReuseFreedUncleared,
         Self::RepeatVerbs,
         Self::ForgetTakenOut,
+        Self::NoJournal,
     ];
 
     /// The bug of this name, spelled as the variant.

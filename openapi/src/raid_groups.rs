@@ -19,6 +19,15 @@ pub enum RaidLevel {
     /// Every member holds everything.
     #[serde(rename = "1")]
     Raid1,
+    /// Stripes, and their sum on the last member; all move together.
+    #[serde(rename = "3")]
+    Raid3,
+    /// Stripes, and their sum on each member in turn: bears the loss of any one.
+    #[serde(rename = "5")]
+    Raid5,
+    /// Stripes and two sums: bears the loss of any two.
+    #[serde(rename = "6")]
+    Raid6,
     /// Stripes over pairs of members that hold the same, in the order in which they are given.
     #[serde(rename = "10")]
     Raid10,
@@ -102,7 +111,7 @@ pub struct NewRaidGroup {
     /// Devices in the order of their roles.
     #[schema(min_items = 1, max_items = 64)]
     pub members: Vec<Uuid>,
-    /// A power of two from 4 KiB to 1 MiB; 64 KiB unless given.
+    /// A power of two from 4 KiB to 1 MiB; 64 KiB unless given, at level 3 4 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub stripe_unit_bytes: Option<Bytes>,

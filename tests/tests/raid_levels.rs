@@ -9,7 +9,7 @@ use ashlar_tests::ground::{
     VOLUME, add_device, create_export, create_group, create_volume, device_id, group_id,
 };
 use ashlar_tests::ledger::Ledger;
-use ashlar_tests::load::{ledger, verify, write_all_and_flush};
+use ashlar_tests::load::{ledger, verify, write_all_and_flush, write_unflushed};
 use ashlar_tests::server::{Home, Managed};
 
 const MIB: u64 = 1 << 20;
@@ -48,15 +48,19 @@ fn becomes(api: &Api, state: &str) {
     }
 }
 
-#[test]
-fn a_stripe_of_mirrors_bears_the_loss_of_a_member_of_each_pair_and_refuses_that_of_the_other() {
+/// Loses `first`, which is as many as the level bears, keeps serving over a crash, gets them back, and loses `second`.
+/// `too_much` would be one more than it bears.
+fn bears(level: &str, members: u32, first: &[u32], too_much: &[u32], second: &[u32]) {
     let home = Home::new();
-    let (server, mut written) = written(&home, "10", 4);
+    let (server, mut written) = written(&home, level, members);
     let api = server.api();
-    device(&api, 1, "fail").granted();
-    device(&api, 2, "fail").granted();
-    assert_eq!(device(&api, 0, "fail").refused(), "would-lose-data");
-    assert_eq!(device(&api, 3, "fail").refused(), "would-lose-data");
+    first
+        .iter()
+        .for_each(|&number| drop(device(&api, number, "fail").granted()));
+    for &number in too_much {
+        assert_eq!(device(&api, number, "fail").refused(), "would-lose-data");
+    }
+    assert_eq!(verify(&server.nbd(), &mut written), written.blocks());
     write_all_and_flush(&server.nbd(), &mut written);
     server.kill();
 
@@ -64,13 +68,41 @@ fn a_stripe_of_mirrors_bears_the_loss_of_a_member_of_each_pair_and_refuses_that_
     let api = server.api();
     becomes(&api, "degraded");
     assert_eq!(verify(&server.nbd(), &mut written), written.blocks());
-    device(&api, 1, "return").granted();
-    device(&api, 2, "return").granted();
+    write_unflushed(&server.nbd(), &mut written, 40);
+    first
+        .iter()
+        .for_each(|&number| drop(device(&api, number, "return").granted()));
     becomes(&api, "optimal");
-    device(&api, 0, "fail").granted();
-    device(&api, 3, "fail").granted();
+    second
+        .iter()
+        .for_each(|&number| drop(device(&api, number, "fail").granted()));
+    assert_eq!(verify(&server.nbd(), &mut written), written.blocks());
+    server.kill();
+
+    let server = home.start();
+    becomes(&server.api(), "degraded");
     assert_eq!(verify(&server.nbd(), &mut written), written.blocks());
     server.stop();
+}
+
+#[test]
+fn a_stripe_of_mirrors_bears_the_loss_of_a_member_of_each_pair_and_refuses_that_of_the_other() {
+    bears("10", 4, &[1, 2], &[0, 3], &[0, 3]);
+}
+
+#[test]
+fn a_stripe_with_its_sum_on_one_member_bears_the_loss_of_any_one() {
+    bears("3", 4, &[3], &[0, 1, 2], &[1]);
+}
+
+#[test]
+fn a_stripe_with_its_sum_on_each_in_turn_bears_the_loss_of_any_one() {
+    bears("5", 5, &[2], &[0, 4], &[0]);
+}
+
+#[test]
+fn a_stripe_with_two_sums_bears_the_loss_of_any_two() {
+    bears("6", 5, &[0, 3], &[1, 2, 4], &[2, 4]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{Waiting, begun, made};
 use crate::values::{Limit, limit, size, word};
 
-const LEVELS: &[&str] = &["0", "1", "10"];
+const LEVELS: &[&str] = &["0", "1", "3", "5", "6", "10"];
 
 /// A RAID group to be made.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Create {
     /// What to call it
     #[arg(long)]
     name: Option<Name>,
-    /// A power of two from 4KiB to 1MiB [default: 64KiB]
+    /// A power of two from 4KiB to 1MiB [default: 64KiB, at level 3 4KiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     stripe_unit: Option<Bytes>,
     /// Length of a logical device: a power of two from 1MiB up to the smallest volume [default: as large as that]

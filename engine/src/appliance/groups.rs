@@ -18,15 +18,17 @@ use crate::io::IoError;
 use crate::logical_device::{Allocator, SliceLength};
 use crate::raid::group::{Group, OpenError};
 use crate::raid::membership::Journal;
-use crate::raid::record::{MAX_MEMBERS, NewGroup};
-use crate::raid::region_log::{log_len, log_range};
+use crate::raid::record::{MAX_MEMBERS, NewGroup, log_len};
+use crate::raid::region_log::log_range;
 use crate::raid::{GroupRecord, Layout, Level, MemberRecord, MemberStatus};
 use crate::types::{ByteRange, ByteSize, DeviceId, DeviceNumber, GroupId, GroupNumber, OperationId};
 
 /// Where data begins and member lengths end: good for any device.
 const DATA_ALIGN: u64 = 1 << 20;
-/// Unit of *never written*.
+/// Unit of *never written*: addresses of the group, at the most where there are sums.
 const GRANULE: u64 = 64 << 10;
+/// Least bytes of a member that such a unit has with sums.
+const SMALLEST_GRANULE: u64 = 4 << 10;
 /// Most regions of write intent: bounds what is held in memory per group.
 const MOST_REGIONS: u64 = 1 << 18;
 const SMALLEST_REGION: u64 = 1 << 20;
@@ -65,23 +67,49 @@ pub(super) struct ChosenMember {
 pub(super) struct GroupPlan {
     pub(super) made: GroupMade,
     members: Vec<ChosenMember>,
-    pub(super) layout: Layout,
-    region: u64,
-    log: u64,
+    shape: GroupShape,
     pub(super) slices: u32,
 }
 
 impl GroupPlan {
+    /// Bytes of the group's address space.
+    pub(super) fn capacity(&self) -> u64 {
+        self.shape.layout.capacity()
+    }
+
     fn places(&self) -> Vec<MemberRecord> {
         let place = |member: &ChosenMember| {
-            place_member(&member.device, member.layout, self.log, MemberStatus::InSync)
+            place_member(
+                &member.device,
+                member.layout,
+                self.shape.log,
+                MemberStatus::InSync,
+            )
         };
         self.members.iter().map(place).collect()
     }
 }
 
-/// How a group lies on devices that offer so many payload bytes at the least.
-fn shape(level: Level, members: u32, unit: u64, payload: u64) -> (Layout, u64, u64) {
+/// How a group lies on its members.
+struct GroupShape {
+    layout: Layout,
+    granule: u64,
+    region: u64,
+    /// Bytes of a member beside its data.
+    log: u64,
+}
+
+/// The unit of *never written* in the addresses by which the group's space is known.
+fn granule(layout: &Layout) -> u64 {
+    if layout.sums() == 0 {
+        return GRANULE;
+    }
+    let of_each = GRANULE / layout.columns().next_power_of_two();
+    of_each.clamp(SMALLEST_GRANULE, layout.unit)
+}
+
+/// The shape of a group on devices that offer so many payload bytes at the least.
+fn shape(level: Level, members: u32, unit: u64, payload: u64) -> GroupShape {
     let step = DATA_ALIGN.max(unit);
     let mut member_len = payload / step * step;
     loop {
@@ -91,13 +119,19 @@ fn shape(level: Level, members: u32, unit: u64, payload: u64) -> (Layout, u64, u
             unit,
             member_len,
         };
-        let region = (layout.capacity() / MOST_REGIONS)
+        let granule = granule(&layout);
+        let region = (layout.known_space() / MOST_REGIONS)
             .next_power_of_two()
             .max(SMALLEST_REGION);
-        let log = log_len(layout.capacity(), GRANULE, region);
+        let log = log_len(&layout, granule, region);
         let used = log.next_multiple_of(DATA_ALIGN) + DATA_ALIGN + member_len;
         if used <= payload || member_len == 0 {
-            return (layout, region, log);
+            return GroupShape {
+                layout,
+                granule,
+                region,
+                log,
+            };
         }
         // The log shrinks with the data, so that this ends after very few rounds.
         member_len = member_len.saturating_sub((used - payload).next_multiple_of(step));
@@ -134,9 +168,9 @@ impl Appliance {
             let new = NewGroup {
                 id,
                 number,
-                layout: plan.layout,
-                granule: GRANULE,
-                region: plan.region,
+                layout: plan.shape.layout,
+                granule: plan.shape.granule,
+                region: plan.shape.region,
                 slice: request.slice.bytes(),
                 first_logical_device,
                 members: plan.places(),
@@ -174,8 +208,8 @@ impl Appliance {
         let payload = |member: &ChosenMember| member.layout.payload.len();
         let smallest = members.iter().map(payload).min().unwrap_or(0);
         let count = u32::try_from(members.len()).expect("at most MAX_MEMBERS");
-        let (layout, region, log) = shape(request.level, count, request.unit, smallest);
-        let slices = request.slice.slices_in(layout.capacity());
+        let shape = shape(request.level, count, request.unit, smallest);
+        let slices = request.slice.slices_in(shape.layout.capacity());
         if slices == 0 {
             return Err(VerbError::NoRoom {
                 slice: ByteSize(request.slice.bytes()),
@@ -205,9 +239,7 @@ impl Appliance {
         Ok(GroupPlan {
             made: GroupMade { number, id, waste },
             members,
-            layout,
-            region,
-            log,
+            shape,
             slices,
         })
     }
@@ -254,8 +286,9 @@ impl Appliance {
     ) -> Result<Result<Arc<Group>, OpenError>, VerbError> {
         let record = GroupRecord::new(new, &self.ids);
         let devices = self.member_devices(&record);
-        for (member, device) in record.members.iter().zip(devices.iter().flatten()) {
-            Group::format_member(device, member.log).await?;
+        for (member, device) in devices.iter().flatten().enumerate() {
+            Group::format_member(device, record.members[member].log).await?;
+            Group::begin_journal(&record, member, device).await?;
             self.ledger
                 .label(device, &record)
                 .await

@@ -21,7 +21,7 @@ impl Appliance {
     pub async fn preview_group(&self, request: &NewGroupRequest) -> Result<GroupPreview, VerbError> {
         let plan = self.plan_group(request).await?;
         Ok(GroupPreview {
-            capacity: plan.layout.capacity(),
+            capacity: plan.capacity(),
             slices: plan.slices,
             waste: plan.made.waste,
         })

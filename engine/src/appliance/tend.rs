@@ -1,9 +1,11 @@
-//! What goes on beside the requests of a group: making copies equal, and taking marks back while it is idle. Neither
-//! waits for the other: copying may take days, or be paused.
+//! What goes on beside the requests of a group: making copies equal, taking marks back while it is idle, and emptying the
+//! journal. None waits for another: copying may take days, or be paused.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select;
 use tokio::task::JoinHandle;
 
 use super::{Appliance, GroupSlot};
@@ -47,7 +49,7 @@ impl Drop for Tending {
 }
 
 async fn tend(group: Arc<Group>) {
-    tokio::join!(copy(&group), take_back(&group));
+    tokio::join!(copy(&group), take_back(&group), make_room(&group));
 }
 
 fn is_to_be_tended(group: &Group) -> bool {
@@ -75,6 +77,19 @@ async fn take_back(group: &Group) {
             tracing::warn!(group = %group.number(), %error, "marks could not be taken back");
         }
         let _ = tokio::time::timeout(PERIOD, group.halted()).await;
+    }
+}
+
+/// Empties the journal before writes have to wait for room.
+async fn make_room(group: &Group) {
+    while is_to_be_tended(group) {
+        select(pin!(group.journal_fills()), pin!(group.halted())).await;
+        if group.is_halted() {
+            return;
+        }
+        if let Err(error) = group.empty_journal().await {
+            tracing::warn!(group = %group.number(), %error, "the journal could not be emptied");
+        }
     }
 }
 

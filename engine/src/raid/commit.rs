@@ -1,4 +1,4 @@
-//! Group commit of the region log: whoever needs something in the log to be durable joins the commit that carries it.
+//! Turns of commits, and the group commit of the region log: whoever needs something in the log to be durable joins the commit that carries it.
 //!
 //! Invariant: when [`Group::commit_log`] returns `Ok`, everything that was dirty when it was called is durable on every
 //! member that is written. At most one commit runs at a time, so that images of one block are never in flight twice.
@@ -22,12 +22,12 @@ struct State {
     waiters: Vec<Waker>,
 }
 
-/// The turns of commits of one group.
+/// The turns of commits of one log.
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<State>);
 
-enum Turn {
-    /// Carries what the caller needs; the caller does the work.
+pub(super) enum Turn {
+    /// Carries what the caller needs; the caller does the work, and [ends](Turns::end) the turn.
     Mine,
     /// What the caller needs is durable, or its commit failed.
     Over,
@@ -39,7 +39,7 @@ impl Turns {
     }
 
     /// The number of the first commit that will carry everything that is dirty now.
-    fn needed(&self) -> u64 {
+    pub(super) fn needed(&self) -> u64 {
         self.lock().begun + 1
     }
 
@@ -47,7 +47,7 @@ impl Turns {
         !self.lock().running
     }
 
-    async fn wait(&self, needed: u64) -> Turn {
+    pub(super) async fn wait(&self, needed: u64) -> Turn {
         std::future::poll_fn(|cx| {
             let mut state = self.lock();
             if state.ended >= needed {
@@ -65,6 +65,18 @@ impl Turns {
         })
         .await
     }
+
+    /// Ends the turn that runs. What was not `complete` is left to the next one.
+    pub(super) fn end(&self, complete: bool) {
+        let mut state = self.lock();
+        state.running = false;
+        if complete {
+            state.ended = state.begun;
+        }
+        let waiters = std::mem::take(&mut state.waiters);
+        drop(state);
+        waiters.into_iter().for_each(Waker::wake);
+    }
 }
 
 /// A commit in progress. Where its owner is dropped in the middle, the images are dirty again and nobody is told that
@@ -80,14 +92,7 @@ impl Drop for Running<'_> {
         if !self.complete {
             self.group.regions.not_committed(&self.images);
         }
-        let mut state = self.group.turns.lock();
-        state.running = false;
-        if self.complete {
-            state.ended = state.begun;
-        }
-        let waiters = std::mem::take(&mut state.waiters);
-        drop(state);
-        waiters.into_iter().for_each(Waker::wake);
+        self.group.turns.end(self.complete);
     }
 }
 

@@ -14,8 +14,9 @@ use super::commit::Turns;
 use super::copy_pace::CopyPace;
 use super::layout::{Layout, Piece};
 use super::membership::{Journal, Member, Members, Serving};
+use super::parity::{self, Parity};
 use super::record::{GroupRecord, MemberStatus};
-use super::region_log::{self, Image, LogShape};
+use super::region_log::{self, Image};
 use super::regions::Regions;
 use crate::device::{Completion, DeviceError, DeviceHandle, DeviceInfo, Io, Request};
 use crate::io::range_lock::RangeLock;
@@ -59,6 +60,8 @@ pub struct Group {
     pub(super) halted: AtomicBool,
     pub(super) pace: CopyPace,
     block: u32,
+    /// Where the layout has sums.
+    pub(super) parity: Option<Parity>,
 }
 
 /// A piece with the member that is asked for it; `None` where no member holds it.
@@ -73,6 +76,8 @@ pub enum OpenError {
     LogDamaged,
     #[error("a column has no member in sync")]
     Incomplete,
+    #[error("the journal cannot be opened: {0}")]
+    Journal(IoError),
 }
 
 impl Group {
@@ -80,6 +85,18 @@ impl Group {
     pub async fn format_member(device: &DeviceHandle, log: ByteRange) -> Result<(), DeviceError> {
         device.zero(log, false).await?;
         device.flush().await
+    }
+
+    /// Begins the journal on a member of a new group, where it has one.
+    pub async fn begin_journal(
+        record: &GroupRecord,
+        member: usize,
+        device: &DeviceHandle,
+    ) -> Result<(), DeviceError> {
+        if record.layout.sums() == 0 {
+            return Ok(());
+        }
+        parity::format_journal(record, member, device).await
     }
 
     /// Opens a group on the devices that are there, by member; those in sync must be complete. Afterwards
@@ -107,8 +124,12 @@ impl Group {
         }
         let record = &members.record;
         let images = read_log(&members).await?;
-        let regions = Regions::open(record.layout.capacity(), record.granule, record.region, &images);
-        regions.suspect_all_marked();
+        let space = record.layout.known_space();
+        let regions = Regions::open(space, record.granule, record.region, &images);
+        let parity = (record.layout.sums() > 0).then(|| Parity::new(&record.layout, journal.ids()));
+        if parity.is_none() {
+            regions.suspect_all_marked();
+        }
         let present = members.all_writable();
         let block = present
             .map(|(_, device)| device.info().block)
@@ -131,8 +152,12 @@ impl Group {
             halted: AtomicBool::new(false),
             pace: CopyPace::default(),
             block,
+            parity,
         };
         group.settle_log().await?;
+        if group.parity.is_some() {
+            group.open_journal().await.map_err(OpenError::Journal)?;
+        }
         Ok(group)
     }
 
@@ -231,12 +256,19 @@ impl Group {
 
     /// Bytes that were ever written, in granules.
     pub fn written_bytes(&self) -> u64 {
-        self.regions.written_bytes()
+        let columns = if self.parity.is_some() {
+            self.layout.columns()
+        } else {
+            1
+        };
+        self.regions.written_bytes() * columns
     }
 
-    /// The range in runs of written (`true`) and never written space.
+    /// The range in runs of written (`true`) and never written space; with sums cut at stripe units.
     pub fn written_runs(&self, range: ByteRange) -> impl Iterator<Item = (ByteRange, bool)> + '_ {
-        self.regions.runs(range)
+        let plain = self.parity.is_none().then(|| self.regions.runs(range));
+        let of_rows = self.parity.is_some().then(|| self.written_runs_of_rows(range));
+        plain.into_iter().flatten().chain(of_rows.into_iter().flatten())
     }
 
     pub(super) fn check_running(&self) -> Result<(), IoError> {
@@ -272,6 +304,9 @@ impl Group {
 
     /// Reads `range`, which lies within the capacity and is made of whole blocks.
     pub async fn read(&self, range: ByteRange) -> Result<Segments, IoError> {
+        if self.parity.is_some() {
+            return self.read_rows(range).await;
+        }
         if self.regions.is_suspect(range) {
             self.equalize(range).await?;
         }
@@ -413,6 +448,15 @@ impl Group {
         if planted::is(Planted::AckBeforeFlush) {
             return Ok(());
         }
+        // What is in the journal was durable before it was acknowledged.
+        if self.parity.is_some() && self.regions.is_settled() && self.turns.is_idle() {
+            return self.check_running();
+        }
+        self.flush_members().await
+    }
+
+    /// Has all members flush, and commits what may go to the log then.
+    pub(super) async fn flush_members(&self) -> Result<(), IoError> {
         self.check_running()?;
         let epoch = self.regions.begin_flush();
         let members = self.members.load_full();
@@ -449,7 +493,7 @@ impl Group {
 /// The newest image of every block over the members in sync.
 async fn read_log(members: &Members) -> Result<Vec<Image>, OpenError> {
     let record = &members.record;
-    let shape = LogShape::new(record.layout.capacity(), record.granule, record.region);
+    let shape = record.shape_of_log();
     let mut newest: Vec<Option<Image>> = vec![None; shape.blocks().count()];
     for (member, device) in members.all_writable() {
         // A member that fails here is taken out when the log is settled.

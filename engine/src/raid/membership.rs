@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use smallvec::SmallVec;
 
 use super::group::Group;
+use super::parity::Parity;
 use super::record::{GroupRecord, MemberStatus};
 use crate::device::{DeviceHandle, Io, Request};
 use crate::io::IoError;
@@ -179,6 +180,9 @@ impl Group {
             let recorded = next.record.membership != members.record.membership;
             let next = Arc::new(next);
             self.members.store(Arc::clone(&next));
+            if let Some(parity) = &self.parity {
+                failed.iter().for_each(|&member| parity.leave(member));
+            }
             if recorded {
                 self.make_durable(&next).await?;
             }
@@ -255,6 +259,10 @@ impl Group {
                     why: "the member is in service",
                 });
             }
+            if self.parity.is_some() {
+                let joined = self.join_journal(&next.record, member, &device).await;
+                joined.map_err(|error| IoError::Device(error.to_string()))?;
+            }
             next.list[member] = Member {
                 serving: Serving::Joining,
                 device: Some(device),
@@ -296,10 +304,13 @@ impl Group {
         });
         let next = Arc::new(next);
         self.members.store(Arc::clone(&next));
+        if let Some(parity) = &self.parity {
+            parity.leave(member);
+        }
         self.make_durable(&next).await?;
         drop(one_change);
         // Nothing may reach the old device any more: it may become part of something else.
-        let whole = ByteRange::between(0, self.layout.capacity());
+        let whole = ByteRange::between(0, self.layout.known_space());
         drop(self.lock.claim(whole, Mode::Exclusive).await);
         Ok(())
     }
@@ -312,7 +323,8 @@ impl Group {
         let joined: SmallVec<[usize; 4]> = (0..members.list.len())
             .filter(|&member| members.list[member].serving == Serving::Joining)
             .collect();
-        if joined.is_empty() || self.regions.next_to_sync(0).is_some() {
+        let may_finish = self.parity.as_ref().is_none_or(Parity::may_finish_joining);
+        if joined.is_empty() || !may_finish || self.regions.next_to_sync(0).is_some() {
             return Ok(());
         }
         let mut next = Members::clone(&members);

@@ -2,7 +2,7 @@
 //!
 //! `layout` is pure arithmetic; `regions` knows which space was ever written and which may differ between copies;
 //! `region_log` is how that knowledge stands on the members; `record` is the membership that start-up relies on (R6).
-//! `group` serves reads and writes over them, `sync` makes copies equal again.
+//! `group` serves reads and writes over them, `sync` makes copies equal again. `parity` is what only parity levels need.
 //!
 //! Shape: a group address belongs to one *column*; a column's members are copies of each other (one at level 0, all at
 //! level 1). Level 10 is several columns of several copies; parity levels add members that belong to no column.
@@ -14,6 +14,7 @@ pub mod first_use;
 pub mod group;
 pub mod layout;
 pub mod membership;
+pub mod parity;
 pub mod record;
 pub mod region_log;
 pub mod regions;

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
-use super::region_log::log_len;
+use super::parity;
+use super::region_log::LogShape;
 use crate::types::sealed::COUNTERS_END;
 use crate::types::{ByteRange, CommitId, DeviceId, GroupId, GroupNumber, IdSource, LogicalDeviceNumber};
 
@@ -44,7 +45,7 @@ pub enum MemberStatus {
 pub struct MemberRecord {
     pub device: DeviceId,
     pub status: MemberStatus,
-    /// The region log's place on the device.
+    /// The region log's place on the device, and with sums the journal's behind it.
     pub log: ByteRange,
     /// Where the data begins on the device.
     pub data_start: u64,
@@ -56,9 +57,9 @@ pub struct GroupRecord {
     pub id: GroupId,
     pub number: GroupNumber,
     pub layout: Layout,
-    /// Unit of *never written*: a power of two.
+    /// Unit of *never written*: a power of two. With sums, bytes of each member.
     pub granule: u64,
-    /// Unit of write intent: a multiple of `granule`.
+    /// Unit of write intent: a multiple of `granule`, and like it bytes of each member with sums.
     pub region: u64,
     /// Length of a logical device.
     pub slice: u64,
@@ -79,6 +80,11 @@ pub struct NewGroup {
     pub slice: u64,
     pub first_logical_device: LogicalDeviceNumber,
     pub members: Vec<MemberRecord>,
+}
+
+/// Bytes that a group needs on each member beside its data: the region log, and with sums the journal behind it.
+pub fn log_len(layout: &Layout, granule: u64, region: u64) -> u64 {
+    LogShape::new(layout.known_space(), granule, region).len() + parity::journal_len(layout)
 }
 
 impl GroupRecord {
@@ -178,12 +184,17 @@ impl GroupRecord {
             && self.granule >= SMALLEST_GRANULE
             && self.region >= self.granule
             && self.region.is_multiple_of(self.granule)
-            && self.layout.capacity().div_ceil(self.region) <= MOST_REGIONS
+            && self.layout.known_space().div_ceil(self.region) <= MOST_REGIONS
+            && (level.sums() == 0 || unit.is_multiple_of(self.granule))
             && self.slice > 0
     }
 
+    pub(super) fn shape_of_log(&self) -> LogShape {
+        LogShape::new(self.layout.known_space(), self.granule, self.region)
+    }
+
     fn log_len(&self) -> u64 {
-        log_len(self.layout.capacity(), self.granule, self.region)
+        log_len(&self.layout, self.granule, self.region)
     }
 
     /// Slices that fit the group.

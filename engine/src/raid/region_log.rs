@@ -44,10 +44,10 @@ pub(super) struct LogShape {
 }
 
 impl LogShape {
-    pub(super) fn new(capacity: u64, granule: u64, region: u64) -> Self {
+    /// For bitmaps over so many bytes.
+    pub(super) fn new(space: u64, granule: u64, region: u64) -> Self {
         let blocks = |unit: u64| {
-            u32::try_from(capacity.div_ceil(unit).div_ceil(BITS))
-                .expect("2^32 blocks are beyond any capacity")
+            u32::try_from(space.div_ceil(unit).div_ceil(BITS)).expect("2^32 blocks are beyond any capacity")
         };
         Self {
             written: blocks(granule),
@@ -83,11 +83,6 @@ impl LogShape {
     pub(super) fn place(self, block: BlockId, sequence: u64) -> u64 {
         (self.position(block) as u64 * 2 + sequence % 2) * BLOCK as u64
     }
-}
-
-/// Bytes that the log of a group needs on each member.
-pub fn log_len(capacity: u64, granule: u64, region: u64) -> u64 {
-    LogShape::new(capacity, granule, region).len()
 }
 
 /// One block's content with its sequence.

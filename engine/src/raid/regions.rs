@@ -80,7 +80,7 @@ pub(super) struct WriteTicket {
 }
 
 impl Regions {
-    /// The state that these images stand for (in the order of [`LogShape::blocks`]).
+    /// The state that these images stand for (in the order of [`LogShape::blocks`]), of so many bytes.
     pub(super) fn open(capacity: u64, granule: u64, region: u64, images: &[Image]) -> Self {
         let shape = LogShape::new(capacity, granule, region);
         let regions = usize::try_from(capacity.div_ceil(region)).expect("regions fit memory");
@@ -122,6 +122,11 @@ impl Regions {
             suspects: AtomicUsize::new(0),
             inner: Mutex::new(inner),
         }
+    }
+
+    /// Unit of *never written*.
+    pub(super) fn granule(&self) -> u64 {
+        self.granule
     }
 
     pub(super) fn shape(&self) -> LogShape {
@@ -459,6 +464,12 @@ impl Regions {
     /// in memory, and what it loses.
     pub(super) fn has_pending(&self) -> bool {
         !self.lock().pending.is_empty()
+    }
+
+    /// Whether a flush would leave the log as it is.
+    pub(super) fn is_settled(&self) -> bool {
+        let inner = self.lock();
+        inner.pending.is_empty() && inner.dirty.iter().all(|block| block.bitmap != Bitmap::Written)
     }
 
     /// Regions with a mark.

@@ -119,7 +119,9 @@ impl Group {
                 Err(error) => drop(first_error.get_or_insert(error)),
             }
         }
-        self.flush().await?;
+        self.flush_members().await?;
+        // Older updates may name a member that joins, and it has no part in them.
+        self.empty_journal().await?;
         self.finish_joining().await?;
         first_error.map_or(Ok(()), Err)
     }
@@ -144,11 +146,12 @@ impl Group {
     /// Makes what waits for a flush durable, and takes back the marks of regions that no write touched since the last
     /// call. `last` is kept by the caller from call to call, first 0.
     pub async fn take_back_marks(&self, last: &mut u64) -> Result<(), IoError> {
+        self.empty_journal().await?;
         let whole = self.members.load().whole();
         if !(self.regions.has_pending() || whole && self.regions.marked() > 0) {
             return Ok(());
         }
-        self.flush().await?;
+        self.flush_members().await?;
         if !whole {
             return Ok(());
         }
@@ -174,6 +177,9 @@ impl Group {
     /// written as well: what is read from now on must not change again, also not where the power fails next and one
     /// member then, or where what the first one shows never becomes durable, as it failed to flush before the crash (R5).
     pub(super) async fn copy_chunk(&self, range: ByteRange) -> Result<(), IoError> {
+        if self.parity.is_some() {
+            return self.copy_rows(range).await;
+        }
         let _claim = self.lock.claim(range, Mode::Exclusive).await;
         let with_source = self.regions.is_suspect(range);
         let written: SmallVec<[ByteRange; 4]> = self

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::group::Group;
 use super::membership::{Journal, JournalError, Serving};
-use super::record::{GroupRecord, MemberRecord, MemberStatus, NewGroup};
-use super::region_log::{self, Image, LogShape, WORDS, log_len, log_range};
+use super::record::{GroupRecord, MemberRecord, MemberStatus, NewGroup, log_len};
+use super::region_log::{self, Image, LogShape, WORDS, log_range};
 use super::{GroupState, Layout, Level};
 use crate::device::DeviceHandle;
 use crate::device::memory::MemoryDevice;
@@ -75,7 +75,8 @@ impl Bench {
             unit: 8 << 10,
             member_len: MEMBER,
         };
-        let log = log_len(layout.capacity(), GRANULE, REGION);
+        let granule = if layout.sums() > 0 { GRANULE / 2 } else { GRANULE };
+        let log = log_len(&layout, granule, REGION);
         let devices: Vec<_> = (0..members)
             .map(|_| {
                 (
@@ -93,7 +94,7 @@ impl Bench {
                 id: GroupId::random(&ids),
                 number: GroupNumber(0),
                 layout,
-                granule: GRANULE,
+                granule,
                 region: REGION,
                 slice: 64 << 10,
                 first_logical_device: LogicalDeviceNumber(0),
@@ -106,7 +107,9 @@ impl Bench {
             newest: Mutex::new(record),
             refuse: Mutex::new(false),
         });
-        Self { devices, journal }
+        let bench = Self { devices, journal };
+        bench.begin_journals();
+        bench
     }
 
     fn member(device: DeviceId, log: u64) -> MemberRecord {
@@ -118,12 +121,33 @@ impl Bench {
         }
     }
 
-    fn open(&self) -> Group {
+    /// As a new group begins.
+    fn begin_journals(&self) {
         let record = self.journal.newest.lock().unwrap().clone();
-        let handles = self
-            .devices
-            .iter()
-            .map(|(id, device)| Some(device.open_as(*id)))
+        for (member, (id, device)) in self.devices.iter().enumerate() {
+            done(Group::begin_journal(&record, member, &device.open_as(*id))).unwrap();
+        }
+    }
+
+    fn open(&self) -> Group {
+        self.open_without(&[])
+    }
+
+    /// As a start does where these members are away: they are out, and that is recorded.
+    fn open_without(&self, away: &[usize]) -> Group {
+        let mut newest = self.journal.newest.lock().unwrap();
+        if !away.is_empty() {
+            *newest = newest.changed(&self.journal.ids, |members| {
+                away.iter()
+                    .for_each(|&member| members[member].status = MemberStatus::Out);
+            });
+        }
+        let record = newest.clone();
+        drop(newest);
+        let there = |member: usize| !away.contains(&member);
+        let handles = (0..)
+            .zip(&self.devices)
+            .map(|(member, (id, device))| there(member).then(|| device.open_as(*id)))
             .collect();
         done(Group::open(
             record,
@@ -355,10 +379,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn random_writes_and_zeros_read_like_plain_memory(
-        mirror in any::<bool>(),
+        (level, members) in proptest::sample::select(vec![
+            (Level::Raid0, 3),
+            (Level::Raid1, 3),
+            (Level::Raid10, 4),
+            (Level::Raid3, 4),
+            (Level::Raid5, 3),
+            (Level::Raid5, 5),
+            (Level::Raid6, 4),
+            (Level::Raid6, 6),
+        ]),
         steps in proptest::collection::vec((0u8..3, 0u64..480, 1u64..80, any::<u8>()), 1..60),
     ) {
-        let bench = if mirror { Bench::new(Level::Raid1, 3) } else { Bench::new(Level::Raid0, 3) };
+        let bench = Bench::new(level, members);
         let mut group = bench.open();
         let capacity = group.capacity().min(256 << 10);
         let mut model = vec![0u8; usize::try_from(capacity).unwrap()];
@@ -410,4 +443,119 @@ fn bits_in_the_log_behind_the_groups_end_mean_nothing() {
         done(group.take_back_marks(&mut last)).unwrap();
     }
     assert_eq!(group.marked_regions(), 0);
+}
+
+/// Levels with sums, by members.
+fn with_sums() -> impl Strategy<Value = (Level, u32)> {
+    proptest::sample::select(vec![
+        (Level::Raid3, 3),
+        (Level::Raid5, 3),
+        (Level::Raid5, 5),
+        (Level::Raid6, 4),
+        (Level::Raid6, 6),
+    ])
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(u64, u64, u8),
+    Zero(u64, u64),
+    Flush,
+    /// The program dies and starts again.
+    Crash,
+    Fail(usize),
+    /// Everybody who is out comes back, and gets what it lacks.
+    Return,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (0u64..480, 1u64..80, any::<u8>()).prop_map(|(at, len, fill)| Step::Write(at, len, fill)),
+        2 => (0u64..480, 1u64..200).prop_map(|(at, len)| Step::Zero(at, len)),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Crash),
+        2 => (0usize..6).prop_map(Step::Fail),
+        2 => Just(Step::Return),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+fn tolerates(group: &Group, member: usize) -> bool {
+    let serving = group.serving();
+    let left = |other: usize| other != member && serving[other] == Serving::InSync;
+    group.record().layout.is_complete(left)
+}
+
+fn return_all(bench: &Bench, group: &Group) {
+    run(async {
+        for (member, (id, device)) in bench.devices.iter().enumerate() {
+            if group.serving()[member] == Serving::Out {
+                device.fail_everything(false);
+                group.join(member, device.open_as(*id)).await.unwrap();
+            }
+        }
+        group.sync().await.unwrap();
+    });
+    assert_eq!(group.state(), GroupState::Optimal);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn groups_with_sums_read_like_plain_memory_while_members_come_and_go(
+        (level, members) in with_sums(),
+        steps in steps(),
+    ) {
+        let bench = Bench::new(level, members);
+        let mut group = bench.open();
+        let capacity = group.capacity().min(256 << 10);
+        let mut model = vec![0u8; usize::try_from(capacity).unwrap()];
+        let place = |at: u64, len: u64| {
+            let range = ByteRange::between(at * 512, (at * 512 + len * 512).min(capacity));
+            (range, usize::try_from(range.start()).unwrap()..usize::try_from(range.end()).unwrap())
+        };
+        for step in steps {
+            match step {
+                Step::Write(at, len, fill) => {
+                    let (range, place) = place(at, len);
+                    let bytes: Vec<u8> = place.clone().map(|at| fill ^ u8::try_from(at / 512 % 251).unwrap()).collect();
+                    write(&group, range.start(), &bytes).unwrap();
+                    model[place].copy_from_slice(&bytes);
+                }
+                Step::Zero(at, len) => {
+                    let (range, place) = place(at, len);
+                    done(group.zero(range, len & 1 == 0, false)).unwrap();
+                    model[place].fill(0);
+                }
+                Step::Flush => done(group.flush()).unwrap(),
+                Step::Crash => {
+                    done(group.flush()).unwrap();
+                    drop(group);
+                    let out: Vec<usize> = (0..).zip(&bench.journal.newest.lock().unwrap().members)
+                        .filter(|(_, member)| member.status == MemberStatus::Out)
+                        .map(|(member, _)| member)
+                        .collect();
+                    group = bench.open_without(&out);
+                }
+                Step::Fail(member) => {
+                    if member < bench.devices.len() && tolerates(&group, member) {
+                        bench.devices[member].1.fail_everything(true);
+                    }
+                    // Noticed at once, so that the next one is chosen by what is left.
+                    done(group.flush_members()).unwrap();
+                }
+                Step::Return => return_all(&bench, &group),
+            }
+            prop_assert_eq!(&read(&group, 0, model.len()), &model);
+        }
+        // Whoever is missing, the rest holds it.
+        return_all(&bench, &group);
+        done(group.flush_members()).unwrap();
+        drop(group);
+        for member in 0..bench.devices.len() {
+            let group = bench.open_without(&[member]);
+            prop_assert_eq!(&read(&group, 0, model.len()), &model, "without {}", member);
+            return_all(&bench, &group);
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub(super) struct Part {
 }
 
 /// Ends the use of the write's regions, whatever became of the write.
-struct InUse<'a> {
+pub(super) struct InUse<'a> {
     group: &'a Group,
     ticket: WriteTicket,
 }
@@ -56,6 +56,9 @@ impl Group {
 
     pub(super) async fn write_part(&self, part: Part) -> Result<(), IoError> {
         self.check_running()?;
+        if self.layout.sums() > 0 {
+            return self.write_rows(part).await;
+        }
         let claim = self.lock.claim(part.range, Mode::Shared).await;
         if self.regions.all_written(part.range) {
             return self.write_parts(part.range, &[part]).await;
@@ -87,7 +90,7 @@ impl Group {
         self.answer_write(&members, &mut operations).await
     }
 
-    async fn mark_intent(&self, range: ByteRange) -> Result<InUse<'_>, IoError> {
+    pub(super) async fn mark_intent(&self, range: ByteRange) -> Result<InUse<'_>, IoError> {
         let ticket = self.regions.begin_write(range);
         let needs_commit = ticket.needs_commit;
         let in_use = InUse { group: self, ticket };
@@ -113,26 +116,41 @@ impl Group {
 }
 
 impl Part {
-    /// The operation that puts `piece` (group addresses within the part) at `at` on a member.
-    fn request(&self, device: &DeviceHandle, at: u64, piece: ByteRange) -> Request {
+    /// What of it lies in `range`, which lies within it.
+    pub(super) fn within(&self, range: ByteRange) -> Self {
+        let content = match &self.content {
+            Content::Data(_) => Content::Data(self.data(range)),
+            Content::Zeros => Content::Zeros,
+        };
+        Self { range, content }
+    }
+
+    /// The bytes for `range`, which lies within the part.
+    pub(super) fn data(&self, range: ByteRange) -> BufSlice {
         match &self.content {
             Content::Data(data) => {
-                let offset = usize::try_from(piece.start() - self.range.start()).expect("within the data");
-                let len = usize::try_from(piece.len()).expect("within the data");
-                let data = if len == data.len() {
+                let offset = usize::try_from(range.start() - self.range.start()).expect("within the data");
+                let len = usize::try_from(range.len()).expect("within the data");
+                if len == data.len() {
                     data.clone()
                 } else {
                     data.cut(offset, len)
-                };
-                Request::Write { at, data, fua: false }
+                }
             }
+            Content::Zeros => zeros(range.len()),
+        }
+    }
+
+    /// The operation that puts `piece` (group addresses within the part) at `at` on a member.
+    fn request(&self, device: &DeviceHandle, at: u64, piece: ByteRange) -> Request {
+        match &self.content {
             Content::Zeros if device.info().zeroes_fast => Request::Zero {
                 range: ByteRange::between(at, at + piece.len()),
                 unmap: false,
             },
-            Content::Zeros => Request::Write {
+            Content::Data(_) | Content::Zeros => Request::Write {
                 at,
-                data: zeros(piece.len()),
+                data: self.data(piece),
                 fua: false,
             },
         }

@@ -19,24 +19,31 @@ const PIECE: u64 = 256 << 20;
 impl Group {
     /// Whether [`zero`](Self::zero) of `range` would need real writes of zeros (R18).
     pub fn zero_needs_writes(&self, range: ByteRange) -> bool {
-        let slow = self.device_infos().iter().any(|info| !info.zeroes_fast);
+        // Sums are computed, however fast members write zeros.
+        let slow = self.parity.is_some() || self.device_infos().iter().any(|info| !info.zeroes_fast);
         slow && self
             .edges(range)
             .into_iter()
-            .any(|edge| !edge.is_empty() && self.regions.all_written(edge))
+            .any(|edge| self.written_runs(edge).any(|(_, written)| written))
     }
 
     /// `range` reads zeros afterwards; with `unmap` the members give the space back. Whole blocks within the capacity.
     pub async fn zero(&self, range: ByteRange, unmap: bool, fua: bool) -> Result<(), IoError> {
         self.check_running()?;
-        if let Some(whole) = self.regions.whole_granules(range) {
+        if self.parity.is_some() {
+            if let Some(rows) = self.whole_rows(range) {
+                for piece in rows.split_at_multiples(PIECE) {
+                    self.forget_rows(piece, unmap).await?;
+                }
+            }
+        } else if let Some(whole) = self.regions.whole_granules(range) {
             for piece in whole.split_at_multiples(PIECE) {
                 self.forget(piece, unmap).await?;
             }
         }
         for edge in self.edges(range) {
             for piece in edge.split_at_multiples(1 << 20) {
-                if self.regions.runs(piece).any(|(_, written)| written) {
+                if self.written_runs(piece).any(|(_, written)| written) {
                     self.write_part(Part {
                         range: piece,
                         content: Content::Zeros,
@@ -50,6 +57,9 @@ impl Group {
 
     /// What of `range` is not whole granules: each edge shorter than one.
     fn edges(&self, range: ByteRange) -> [ByteRange; 2] {
+        if self.parity.is_some() {
+            return self.edges_of_rows(range);
+        }
         match self.regions.whole_granules(range) {
             Some(whole) => [
                 ByteRange::between(range.start(), whole.start()),
@@ -74,6 +84,9 @@ impl Group {
     /// `range` was ever written stays as it is.
     pub async fn wipe(&self, range: ByteRange) -> Result<(), IoError> {
         self.check_running()?;
+        if self.parity.is_some() {
+            return self.wipe_rows(range).await;
+        }
         let _claim = self.lock.claim(range, Mode::Exclusive).await;
         let members = self.members.load_full();
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();

@@ -120,6 +120,9 @@ async fn make(appliance: &Appliance, shape: &Shape, ids: &IdSource) -> Result<()
             Level::Stripe => raid::Level::Raid0,
             Level::Mirror => raid::Level::Raid1,
             Level::StripedMirrors => raid::Level::Raid10,
+            Level::SumOnOne => raid::Level::Raid3,
+            Level::Sum => raid::Level::Raid5,
+            Level::TwoSums => raid::Level::Raid6,
         };
         let request = NewGroupRequest {
             id: None,

@@ -28,6 +28,12 @@ pub enum Level {
     Mirror,
     /// RAID 10: pairs, in the order of the members.
     StripedMirrors,
+    /// RAID 3.
+    SumOnOne,
+    /// RAID 5.
+    Sum,
+    /// RAID 6.
+    TwoSums,
 }
 
 impl Level {
@@ -38,6 +44,8 @@ impl Level {
             Self::Stripe => all.all(there),
             Self::Mirror => all.any(there),
             Self::StripedMirrors => all.step_by(2).all(|first| there(first) || there(first + 1)),
+            Self::SumOnOne | Self::Sum => all.filter(|&member| !there(member)).count() <= 1,
+            Self::TwoSums => all.filter(|&member| !there(member)).count() <= 2,
         }
     }
 }
@@ -84,11 +92,23 @@ impl Shape {
     pub fn random(dice: &mut Dice, reserved: u64, checked: Option<ByteRange>) -> Self {
         let mut shape = Self::empty();
         for _ in 0..dice.pick(&[1, 1, 1, 2, 3]) {
-            let level = dice.pick(&[Level::Mirror, Level::Mirror, Level::Stripe, Level::StripedMirrors]);
+            let level = dice.pick(&[
+                Level::Mirror,
+                Level::Mirror,
+                Level::Stripe,
+                Level::StripedMirrors,
+                Level::SumOnOne,
+                Level::Sum,
+                Level::Sum,
+                Level::TwoSums,
+                Level::TwoSums,
+            ]);
             let members = match level {
                 Level::Mirror => dice.pick(&[2, 2, 2, 3, 3, 4]),
                 Level::Stripe => dice.pick(&[1, 2, 3]),
                 Level::StripedMirrors => dice.pick(&[4, 4, 6]),
+                Level::SumOnOne | Level::Sum => dice.pick(&[3, 3, 4, 5]),
+                Level::TwoSums => dice.pick(&[4, 4, 5, 6]),
             };
             shape.add_group(dice, level, members, reserved, checked);
         }

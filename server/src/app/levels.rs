@@ -3,11 +3,22 @@
 use ashlar_engine::raid::Level;
 use ashlar_openapi::raid_groups::RaidLevel;
 
-const ALL: [(Level, RaidLevel, i16); 3] = [
+const ALL: [(Level, RaidLevel, i16); 6] = [
     (Level::Raid0, RaidLevel::Raid0, 0),
     (Level::Raid1, RaidLevel::Raid1, 1),
+    (Level::Raid3, RaidLevel::Raid3, 3),
+    (Level::Raid5, RaidLevel::Raid5, 5),
+    (Level::Raid6, RaidLevel::Raid6, 6),
     (Level::Raid10, RaidLevel::Raid10, 10),
 ];
+
+/// Stripe unit unless one is given: at level 3 so small that all members move together.
+pub fn usual_unit(level: Level) -> u64 {
+    match level {
+        Level::Raid3 => 4 << 10,
+        _ => 64 << 10,
+    }
+}
 
 pub fn of_contract(level: RaidLevel) -> Level {
     let found = ALL.iter().find(|(_, contract, _)| *contract == level);

@@ -31,7 +31,6 @@ use crate::engine::EngineError;
 
 /// Free stretches that are shown.
 const MOST_FREE_RANGES: usize = 100;
-const USUAL_UNIT: u64 = 64 << 10;
 
 /// A group as the engine has it, with the numbers of its members.
 pub struct Live {
@@ -106,14 +105,17 @@ impl App {
             let correction = "give a power of two from 1 MiB up to the smallest volume";
             Problem::new(ProblemType::InvalidValue, error.to_string(), correction).at("/slice_length_bytes")
         })?;
+        let level = levels::of_contract(new.level);
         Ok(NewGroupRequest {
             id: Some(GroupId(id)),
             number: None,
             name: new.name.as_ref().map(ToString::to_string),
-            level: levels::of_contract(new.level),
+            level,
             members: new.members.iter().map(|id| DeviceId(*id)).collect(),
             slice,
-            unit: new.stripe_unit_bytes.map_or(USUAL_UNIT, |unit| unit.0),
+            unit: new
+                .stripe_unit_bytes
+                .map_or_else(|| levels::usual_unit(level), |unit| unit.0),
         })
     }
 }

@@ -4,7 +4,7 @@ use crate::appliance::tests::{Bench, GROUP, MIB, VOLUME, run};
 use crate::map::VolumeMap;
 use crate::metadata::State as _;
 use crate::raid::record::NewGroup;
-use crate::raid::region_log::log_len;
+use crate::raid::record::log_len;
 use crate::raid::{Layout, Level, MemberRecord, MemberStatus};
 use crate::types::{DeviceNumber, IdSource, LogicalDeviceNumber, VolumeNumber};
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ fn group(number: u32, level: Level, devices: std::ops::Range<u32>, first: u32) -
         unit: 2 * PAGE,
         member_len: MEMBER,
     };
-    let log = log_len(layout.capacity(), PAGE, SLICE);
+    let log = log_len(&layout, PAGE, SLICE);
     let member = |number| MemberRecord {
         device: device_id(number),
         status: MemberStatus::InSync,

@@ -27,7 +27,7 @@ pub(crate) struct Create {
     /// Folder of the appliance; made where it does not exist.
     #[arg(long)]
     dir: PathBuf,
-    /// RAID level: 0, 1 or 10.
+    /// RAID level: 0, 1, 3, 5, 6 or 10.
     #[arg(long, default_value_t = 1)]
     level: u8,
     /// How many members in all: those that are not given with `--member` are made as files.
@@ -75,8 +75,15 @@ impl Create {
         let level = match self.level {
             0 => Level::Raid0,
             1 => Level::Raid1,
+            3 => Level::Raid3,
+            5 => Level::Raid5,
+            6 => Level::Raid6,
             10 => Level::Raid10,
-            other => return Err(format!("RAID level {other} is not supported here: use 0, 1 or 10").into()),
+            other => {
+                return Err(
+                    format!("RAID level {other} is not supported here: use 0, 1, 3, 5, 6 or 10").into(),
+                );
+            }
         };
         if folder::is_made(&self.dir) {
             return Err(format!("{} has an appliance already", self.dir.display()).into());
