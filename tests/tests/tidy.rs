@@ -112,11 +112,14 @@ fn is_test(path: &Path) -> bool {
     inside || is_unit_tests(path)
 }
 
-/// Whether a file beside the code is declared for tests only.
+/// Whether a file beside the code is declared for tests only, or the folder that it is in.
 fn is_unit_tests(path: &Path) -> bool {
     let (Some(dir), Some(stem)) = (path.parent(), path.file_stem()) else {
         return false;
     };
+    if dir != root() && is_unit_tests(dir) {
+        return true;
+    }
     let declaration = format!("mod {};", stem.to_string_lossy());
     let parents = [dir.join("mod.rs"), dir.join("lib.rs"), dir.with_extension("rs")];
     parents
