@@ -14,16 +14,21 @@ fn rounds() -> usize {
     std::env::var("STRESS_ROUNDS").map_or(3, |rounds| rounds.parse().expect("STRESS_ROUNDS is a number"))
 }
 
-/// Kills once a round; in every third, beginning with the second, the server starts without member 1.
+/// Who is away in this round: member 1 in every third, beginning with the second, where there is redundancy.
+fn away(setup: &Setup, round: usize) -> &'static [&'static str] {
+    if setup.level > 0 && round % 3 == 1 {
+        &["--without", "1"]
+    } else {
+        &[]
+    }
+}
+
+/// Kills once a round.
 fn kill_under_load(setup: &Setup) {
     let appliance = Appliance::create(setup);
     let mut ledger = ledger(setup.size);
     for round in 0..rounds() {
-        let without: &[&str] = if setup.third_holder && round % 3 == 1 {
-            &["--without", "1"]
-        } else {
-            &[]
-        };
+        let without = away(setup, round);
         let server = appliance.serve(without);
         verify(&server.unix(), &mut ledger);
         // Another moment each round.
@@ -68,6 +73,25 @@ fn a_mirror_in_memory_keeps_what_was_flushed_over_sigkill() {
 }
 
 #[test]
+fn a_stripe_with_a_sum_keeps_what_was_flushed_over_sigkill_also_when_a_member_was_gone_meanwhile() {
+    kill_under_load(&Setup {
+        store: Store::Direct,
+        members: 4,
+        size: SIZE,
+        ..Setup::new(5)
+    });
+}
+
+#[test]
+fn a_stripe_with_two_sums_keeps_what_was_flushed_over_sigkill_also_when_a_member_was_gone_meanwhile() {
+    kill_under_load(&Setup {
+        members: 5,
+        size: SIZE,
+        ..Setup::new(6)
+    });
+}
+
+#[test]
 fn a_stripe_keeps_what_was_flushed_over_sigkill() {
     kill_under_load(&Setup {
         store: Store::Direct,
@@ -79,14 +103,8 @@ fn a_stripe_keeps_what_was_flushed_over_sigkill() {
 /// fio itself kills the server in the midst of its writes, after saving which of them were answered, and verifies
 /// those after the restart. A SIGKILL leaves the page cache, so that holds without a flush too, on a volume whose
 /// space had been written and flushed before.
-#[test]
-fn what_fio_was_answered_verifies_after_sigkill_also_with_a_member_gone() {
-    let appliance = Appliance::create(&Setup {
-        store: Store::Direct,
-        size: SIZE,
-        third_holder: true,
-        ..Setup::new(1)
-    });
+fn what_fio_was_answered_verifies(setup: &Setup) {
+    let appliance = Appliance::create(setup);
     let filler = folder(Store::Memory);
     let image = filler.path().join("image");
     std::fs::write(
@@ -99,7 +117,7 @@ fn what_fio_was_answered_verifies_after_sigkill_also_with_a_member_gone() {
     server.stop();
 
     for round in 0..rounds() {
-        let without: &[&str] = if round % 3 == 1 { &["--without", "1"] } else { &[] };
+        let without = away(setup, round);
         // fio keeps the state of its writes in the folder that it is started in.
         let state = folder(Store::Memory);
         let server = appliance.serve(without);
@@ -128,6 +146,36 @@ fn what_fio_was_answered_verifies_after_sigkill_also_with_a_member_gone() {
         assert!(reads > 100, "fio verified next to nothing: {report}");
         server.stop();
     }
+}
+
+#[test]
+fn what_fio_was_answered_verifies_after_sigkill_also_with_a_member_gone() {
+    what_fio_was_answered_verifies(&Setup {
+        store: Store::Direct,
+        size: SIZE,
+        third_holder: true,
+        ..Setup::new(1)
+    });
+}
+
+#[test]
+fn what_fio_was_answered_verifies_after_sigkill_also_where_a_sum_stands_for_a_member() {
+    what_fio_was_answered_verifies(&Setup {
+        store: Store::Direct,
+        members: 3,
+        size: SIZE,
+        ..Setup::new(5)
+    });
+}
+
+#[test]
+fn what_fio_was_answered_verifies_after_sigkill_also_where_two_sums_stand_for_a_member() {
+    what_fio_was_answered_verifies(&Setup {
+        store: Store::Direct,
+        members: 5,
+        size: SIZE,
+        ..Setup::new(6)
+    });
 }
 
 /// Sixteen connections, slow enough that none is through before the kill; another seed each round, so that the last
