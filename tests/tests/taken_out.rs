@@ -104,6 +104,15 @@ fn a_device_that_was_taken_out_stays_out_over_kills_and_absence_until_it_is_retu
             "the returned member does not get in sync"
         );
     }
+    // Each is told once: that it serves by the engine, that it may by who asked for that.
+    let told = |kind: &str| {
+        let events = api.get(&format!("/events?limit=1000&kind={kind}")).granted();
+        events["items"].as_array().expect("a page has items").len()
+    };
+    while told("device.returned") == 0 {
+        assert!(begun.elapsed().as_secs() < 60, "the return is not told of");
+    }
+    assert_eq!((told("device.returned"), told("device.taken_back")), (1, 1));
     // The other one goes: what it holds is everything.
     api.post(&format!("{}/fail", device(0)), &Value::Null).granted();
     assert_eq!(verify(&server.nbd(), &mut written), written.blocks());

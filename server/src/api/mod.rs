@@ -161,7 +161,8 @@ where
     });
     let status = response.status();
     app.api_metrics.note(O::ID, status.as_u16(), begun.elapsed());
-    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+    // The others tell of what is away or full, not of a defect.
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(operation = O::ID, request_id, %status, "a request failed");
     } else {
         tracing::debug!(operation = O::ID, request_id, %status, "a request was answered");

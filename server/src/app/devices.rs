@@ -254,7 +254,7 @@ pub async fn give_back(app: &App, operation: Uuid, id: Uuid) -> Result<Done, Pro
     changed(
         app,
         id,
-        "device.returned",
+        "device.taken_back",
         json!({"taken_out": before}),
         json!({"state": "in_service", "taken_out": false}),
     )

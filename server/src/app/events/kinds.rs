@@ -4,7 +4,7 @@
 pub const PROBE: &str = "webhook.probe";
 
 /// The kinds of the outbox, sorted.
-pub const KINDS: [&str; 46] = [
+pub const KINDS: [&str; 47] = [
     "appliance.catalog_rebuilt",
     "appliance.changed",
     "appliance.imported",
@@ -14,6 +14,7 @@ pub const KINDS: [&str; 46] = [
     "device.failed",
     "device.removed",
     "device.returned",
+    "device.taken_back",
     "device.taken_out",
     "engine.events_lost",
     "export.changed",
