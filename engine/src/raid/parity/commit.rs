@@ -140,11 +140,13 @@ impl Group {
     }
 
     async fn carry_updates(&self, updates: &[Waiting]) -> Result<(), IoError> {
-        let members = self.members.load_full();
-        let begun = self.begin_commit(&members, updates).await?;
-        let Begun { commit, heads } = begun.begun;
+        let BegunFrames {
+            members,
+            begun,
+            frames,
+        } = self.begin_commit(updates).await?;
         let mut writes: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-        for ((member, parts), head) in begun.frames.iter().zip(&heads) {
+        for ((member, parts), head) in frames.iter().zip(&begun.heads) {
             let device = members
                 .writable(*member)
                 .filter(|_| !planted::is(Planted::NoJournal));
@@ -156,32 +158,18 @@ impl Group {
         }
         // Also waits for those who went out before: they are named, and have no part.
         self.answer_write(&members, &mut writes).await?;
-        self.parity().ring().durable(commit);
+        self.parity().ring().durable(begun.commit);
         for update in updates {
             // Each update is carried once.
-            let _ = update.carried.set(commit);
+            let _ = update.carried.set(begun.commit);
         }
         Ok(())
     }
 
-    async fn begin_commit<'a>(
-        &self,
-        members: &Members,
-        updates: &'a [Waiting],
-    ) -> Result<BegunFrames<'a>, IoError> {
-        let frames = frames_of(members, updates);
-        let asked: Vec<(usize, &[Part<'_>])> = frames
-            .iter()
-            .map(|(member, parts)| (*member, parts.as_slice()))
-            .collect();
-        let count = u32::try_from(updates.len()).expect("a commit carries few updates");
+    async fn begin_commit<'a>(&self, updates: &'a [Waiting]) -> Result<BegunFrames<'a>, IoError> {
         loop {
-            let begun = self.parity().ring().begin(count, &asked);
-            match begun {
-                Ok(begun) => {
-                    drop(asked);
-                    return Ok(BegunFrames { begun, frames });
-                }
+            match self.try_begin(updates) {
+                Ok(begun) => return Ok(begun),
                 Err(NotBegun::Full) => self.free_journal().await?,
                 Err(error) => {
                     tracing::error!(group = %self.number(), %error, "a commit of the journal cannot begin");
@@ -192,10 +180,31 @@ impl Group {
             }
         }
     }
+
+    fn try_begin<'a>(&self, updates: &'a [Waiting]) -> Result<BegunFrames<'a>, NotBegun> {
+        let count = u32::try_from(updates.len()).expect("a commit carries few updates");
+        let mut ring = self.parity().ring();
+        // Seen while the ring is held: who goes out is taken from the members before from the ring, and who comes gets a
+        // ring before it is one of the members. So whoever is written here has the ring of the device that is written.
+        let members = self.members.load_full();
+        let frames = frames_of(&members, updates);
+        let asked: Vec<(usize, &[Part<'_>])> = frames
+            .iter()
+            .map(|(member, parts)| (*member, parts.as_slice()))
+            .collect();
+        let begun = ring.begin(count, &asked)?;
+        drop(asked);
+        Ok(BegunFrames {
+            members,
+            begun,
+            frames,
+        })
+    }
 }
 
 /// A commit with its frames, by member.
 struct BegunFrames<'a> {
+    members: Arc<Members>,
     begun: Begun,
     frames: Frames<'a>,
 }

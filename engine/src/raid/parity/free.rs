@@ -76,8 +76,17 @@ impl Group {
         if !failed.is_empty() {
             self.drop_members(&members, &failed).await?;
         }
-        // Who failed has no ring any more.
-        let freeing = parity.ring().freeing(point);
+        let (members, freeing) = {
+            // Seen while the ring is held, so that every anchor is written to the device whose ring it is.
+            let ring = parity.ring();
+            let members = self.members.load_full();
+            let mut freeing = ring.freeing(point);
+            // Who is about to join has its own: the next one goes to the slot that this does not stand in.
+            freeing
+                .anchors
+                .retain(|(member, _)| members.writable(*member).is_some());
+            (members, freeing)
+        };
         self.write_anchors(&members, &freeing.anchors).await?;
         parity.ring().freed(&freeing);
         Ok(())
