@@ -138,10 +138,12 @@ fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("not JSON: {error}\n{text}"))
 }
 
-/// A program with its arguments.
+/// A program with its arguments. Programs for administrators are found too, which are not in everybody's PATH.
 pub fn command<const N: usize>(program: &str, args: [&str; N]) -> Command {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
     let mut command = Command::new(program);
-    command.args(args);
+    command.env("PATH", path).args(args);
     command
 }
 

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use ashlar_tests::appliance::{Appliance, MIB, Server, Setup, Store, folder};
 use ashlar_tests::process::{LIMIT, Started, command, run, run_any, start};
@@ -157,7 +156,7 @@ fn ext4_holding_a_real_tree_is_whole_after_sigkill() {
         // The first mount plays the journal back, as after any crash.
         mounts.mount("loop");
         mounts.unmount();
-        run(Command::new("e2fsck").args(["-f", "-n"]).arg(mounts.disk()));
+        run(command("e2fsck", ["-f", "-n"]).arg(mounts.disk()));
         let root = mounts.mount("loop,ro");
         assert!(checksums(&root.join("kept")) == kept, "a file changed");
         mounts.unmount();
