@@ -283,6 +283,9 @@ impl Group {
         if self.stopped.set(why).is_ok() {
             tracing::error!(group = %self.number, why, "RAID group stopped");
         }
+        if let Some(parity) = &self.parity {
+            parity.stopped();
+        }
         IoError::GroupUnavailable { why }
     }
 

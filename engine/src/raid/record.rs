@@ -19,6 +19,8 @@ pub const MAX_MEMBERS: usize = 64;
 /// Smallest granule, and most regions that a stored record may claim: they bound what is held in memory per group.
 const SMALLEST_GRANULE: u64 = 4096;
 const MOST_REGIONS: u64 = 1 << 20;
+/// Longest stripe unit of a group with sums: its rows are held in memory.
+const LONGEST_UNIT: u64 = 1 << 20;
 /// Greatest capacity that a stored record may claim: the region log can number its blocks up to there.
 const MOST_CAPACITY: u64 = 1 << 56;
 
@@ -185,8 +187,17 @@ impl GroupRecord {
             && self.region >= self.granule
             && self.region.is_multiple_of(self.granule)
             && self.layout.known_space().div_ceil(self.region) <= MOST_REGIONS
-            && (level.sums() == 0 || unit.is_multiple_of(self.granule))
+            && (level.sums() == 0 || self.has_sound_rows())
             && self.slice > 0
+    }
+
+    /// Of a group with sums: rows that its journal and its updates can be of.
+    fn has_sound_rows(&self) -> bool {
+        let is_aligned = |at: u64| at.is_multiple_of(SMALLEST_GRANULE);
+        let mut places = self.members.iter();
+        self.layout.unit <= LONGEST_UNIT
+            && self.layout.unit.is_multiple_of(self.granule)
+            && places.all(|member| is_aligned(member.data_start) && is_aligned(member.log.start()))
     }
 
     pub(super) fn shape_of_log(&self) -> LogShape {

@@ -234,6 +234,7 @@ impl Disk {
             }
             Request::Write { at, data, fua } => {
                 let range = self.check(op, at, data.len() as u64);
+                self.check_memory(op, data.as_slice());
                 self.exclusive(op, state.medium.begin(op, range, Some(data.as_slice())));
                 Work::Write { range, fua }
             }
@@ -256,6 +257,15 @@ impl Disk {
         let range = ByteRange::new(at, len).filter(|r| r.end() <= self.shape.capacity && !r.is_empty());
         let range = range.filter(|range| range.is_aligned(u64::from(self.shape.block)));
         range.unwrap_or_else(|| panic!("d{} #{op}: {at}+{len} does not fit {:?}", self.index, self.shape))
+    }
+
+    /// As a disk that is used past the page cache wants it.
+    ///
+    /// # Panics
+    /// Where the caller breaks the contract.
+    fn check_memory(&self, op: u64, bytes: &[u8]) {
+        let aligned = bytes.as_ptr().addr().is_multiple_of(self.shape.block as usize);
+        assert!(aligned, "d{} #{op}: memory at {:p}", self.index, bytes.as_ptr());
     }
 
     fn exclusive(&self, op: u64, begun: Result<(), super::medium::Overlap>) {

@@ -13,7 +13,7 @@ use super::journal::frame::{self, Part};
 use super::journal::ring::{Begun, NotBegun};
 use super::journal::units::{CommitSequence, MemberSet, RING_START};
 use super::update::Written;
-use super::{Parity, area, journal_range, ring_len};
+use super::{area, journal_range, ring_len};
 use crate::device::{Io, Request};
 use crate::io::IoError;
 use crate::planted::{self, Planted};
@@ -67,15 +67,34 @@ impl Drop for InJournal<'_> {
     }
 }
 
-/// A commit that is carried: ends its turn.
+/// A commit that is carried: ends its turn. Where it is not carried through, parts of it may be durable, and would count
+/// at a start.
 struct Carrying<'a> {
-    parity: &'a Parity,
+    group: &'a Group,
     complete: bool,
 }
 
 impl Drop for Carrying<'_> {
     fn drop(&mut self) {
-        self.parity.turns.end(self.complete);
+        if !self.complete {
+            self.group.stop("its journal cannot be written");
+        }
+        self.group.parity().turns.end(self.complete);
+    }
+}
+
+/// Who waits for its update to be carried. Dropped before that, it would be carried all the same, and its places not
+/// written.
+struct Asking<'a> {
+    group: &'a Group,
+    is_answered: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.group.stop("an update was cut off");
+        }
     }
 }
 
@@ -83,6 +102,10 @@ impl Group {
     /// Makes an update durable in the journal.
     pub(super) async fn commit_parts(&self, parts: &[Written]) -> Result<InJournal<'_>, IoError> {
         let parity = self.parity();
+        let mut asking = Asking {
+            group: self,
+            is_answered: false,
+        };
         let carried = Arc::new(OnceLock::new());
         parity.waiting().push(Waiting {
             parts: parts.into(),
@@ -91,6 +114,7 @@ impl Group {
         loop {
             let needed = parity.turns.needed();
             if let Some(&commit) = carried.get() {
+                asking.is_answered = true;
                 let in_place = false;
                 return Ok(InJournal {
                     group: self,
@@ -101,7 +125,7 @@ impl Group {
             self.check_running()?;
             if let Turn::Mine = parity.turns.wait(needed).await {
                 let mut carrying = Carrying {
-                    parity,
+                    group: self,
                     complete: false,
                 };
                 self.carry().await?;
@@ -116,12 +140,7 @@ impl Group {
         if updates.is_empty() {
             return Ok(());
         }
-        let carried = self.carry_updates(&updates).await;
-        if carried.is_err() {
-            // Parts may be durable, and would count at a start.
-            self.stop("its journal cannot be written");
-        }
-        carried
+        self.carry_updates(&updates).await
     }
 
     fn take_updates(&self) -> Vec<Waiting> {

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use smallvec::SmallVec;
 
 use super::journal::anchor::{self, Anchor};
-use super::journal::units::{CommitSequence, Incarnation, RING_START, RingOffset};
+use super::journal::units::{BLOCK, CommitSequence, Incarnation, RING_START, RingOffset};
 use super::{area, journal_range};
 use crate::device::{DeviceError, DeviceHandle, Io, Request};
 use crate::io::IoError;
@@ -52,6 +52,7 @@ impl Group {
         let parity = self.parity();
         let _one_at_a_time = parity.freeing.lock().await;
         while !parity.ring().is_freed(point) {
+            self.check_running()?;
             self.free_settled().await?;
         }
         Ok(())
@@ -87,6 +88,8 @@ impl Group {
                 .retain(|(member, _)| members.writable(*member).is_some());
             (members, freeing)
         };
+        // Who is out of these may not have flushed: it must not come back as in sync once the journal has it no more.
+        self.wait_durable(members.record.membership.generation).await?;
         self.write_anchors(&members, &freeing.anchors).await?;
         parity.ring().freed(&freeing);
         Ok(())
@@ -144,13 +147,17 @@ pub(super) async fn newest_anchor(
     member: usize,
     device: &DeviceHandle,
 ) -> Result<Option<Anchor>, DeviceError> {
-    let len = usize::try_from(RING_START).expect("two blocks");
     let start = journal_range(record, member).start();
-    match device.read(start, len).await {
-        Ok(slots) => Ok(anchor::newest(&area(record, member), slots.as_slice())),
-        Err(DeviceError::Medium) => Ok(None),
-        Err(error) => Err(error),
+    let mut slots = Vec::new();
+    for slot in 0..RING_START / BLOCK as u64 {
+        match device.read(start + slot * BLOCK as u64, BLOCK).await {
+            Ok(block) => slots.extend_from_slice(block.as_slice()),
+            // The other one counts then: an older anchor only has more read than needed.
+            Err(DeviceError::Medium) => slots.resize(slots.len() + BLOCK, 0xff),
+            Err(error) => return Err(error),
+        }
     }
+    Ok(anchor::newest(&area(record, member), &slots))
 }
 
 /// Gives a new member its first anchor.

@@ -100,6 +100,11 @@ impl Parity {
         self.ring().is_freed(joined_at)
     }
 
+    /// The group stopped: who waits for an update looks again.
+    pub(super) fn stopped(&self) {
+        self.settled.notify_waiters();
+    }
+
     /// A member was taken out: its ring is not written any more.
     pub(super) fn leave(&self, member: usize) {
         self.ring().leave(member);

@@ -14,7 +14,7 @@ use super::journal::scan::{Scanned, Scanner};
 use super::journal::units::{BLOCK, RING_START};
 use super::{area, incarnation, journal_range, ring_len};
 use crate::device::{DeviceError, DeviceHandle, Io, Request};
-use crate::io::{BufSlice, IoError};
+use crate::io::{BufSlice, IoBuf, IoError};
 use crate::raid::GroupRecord;
 use crate::raid::group::Group;
 use crate::raid::membership::Members;
@@ -111,8 +111,10 @@ async fn payload(
     let len = |range: ByteRange| usize::try_from(range.len()).expect("a frame fits memory");
     let read = device.read(ring + blocks.start(), len(blocks)).await.ok()?;
     let offset = usize::try_from(exact.start() - blocks.start()).expect("less than a block");
-    let data = read.into_slice().cut(offset, len(exact));
-    part.is_payload(data.as_slice()).then_some(data)
+    let data = &read.as_slice()[offset..offset + len(exact)];
+    // Copied, because what a device writes from has to be aligned in memory.
+    part.is_payload(data)
+        .then(|| IoBuf::from_slice(data).into_slice())
 }
 
 /// What stands in the rings of the members in sync, and who of them cannot tell.
@@ -147,8 +149,7 @@ async fn scan(
     while let Some(wanted) = scanner.wants() {
         match device.read(ring + wanted.at.0, wanted.len).await {
             Ok(bytes) => scanner.feed(bytes.as_slice()),
-            // Reads as damage.
-            Err(DeviceError::Medium) => scanner.feed(&vec![0xff; wanted.len]),
+            Err(DeviceError::Medium) => scanner.cannot_be_read(),
             Err(error) => return Err(error),
         }
     }

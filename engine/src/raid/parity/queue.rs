@@ -77,8 +77,10 @@ impl Updating<'_> {
     /// The writes that wait for the row: from now on this update carries them.
     pub(super) fn gather(&mut self) -> Vec<Part> {
         let mut rows = self.queue.rows();
-        let waiting = rows.get_mut(&self.row).map(std::mem::take).unwrap_or_default();
+        let mut waiting = rows.get_mut(&self.row).map(std::mem::take).unwrap_or_default();
         drop(rows);
+        // Whoever went away holds its range no more: somebody else may write there by now.
+        waiting.retain(|waiting| !waiting.word.is_closed());
         let (parts, words): (Vec<_>, Vec<_>) = waiting
             .into_iter()
             .map(|waiting| (waiting.part, waiting.word))

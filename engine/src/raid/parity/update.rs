@@ -28,6 +28,8 @@ impl Group {
     pub(super) async fn update(&self, stretch: Stretch, news: &[New]) -> Result<(), IoError> {
         let sums = self.new_sums(stretch, news).await?;
         let members = self.members.load_full();
+        // Who is out of these has no part: before that is durable, a start could take it as in sync and without it.
+        self.wait_durable(members.record.membership.generation).await?;
         let mut parts: SmallVec<[Written; 4]> = SmallVec::new();
         let mut add = |column: usize, at: u64, data: BufSlice| {
             let member = self.layout.member_of(stretch.row, column);

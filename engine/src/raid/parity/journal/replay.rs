@@ -81,6 +81,13 @@ pub(crate) fn decide(members: Vec<Option<Scanned>>) -> Result<Decision, Undecide
     let seen = members.iter().flatten().flat_map(|scanned| &scanned.frames);
     let last = seen.map(|frame| frame.head.commit).fold(counts.first, Ord::max);
 
+    let cut_short = (0..members.len())
+        .filter(|&member| {
+            members[member]
+                .as_ref()
+                .is_some_and(|scanned| scanned.is_cut_short)
+        })
+        .collect();
     let mut elsewhere = MemberSet::default();
     let mut updates: BTreeMap<(CommitSequence, u32), Gathered> = BTreeMap::new();
     for (member, scanned) in members.into_iter().enumerate() {
@@ -104,14 +111,16 @@ pub(crate) fn decide(members: Vec<Option<Scanned>>) -> Result<Decision, Undecide
     if !updates.is_empty() && !elsewhere.is_empty() {
         return Err(Undecided::Lost(elsewhere));
     }
-    let again = complete(updates, there)?;
+    let again = complete(updates, there, cut_short)?;
     Ok(Decision { again, last })
 }
 
-/// The updates that lack nothing.
+/// The updates that lack nothing. Of who is `cut_short` a part of the newest commit may be durable and unreadable: then
+/// its places may have been written.
 fn complete(
     updates: BTreeMap<(CommitSequence, u32), Gathered>,
     there: MemberSet,
+    cut_short: MemberSet,
 ) -> Result<Vec<Again>, Undecided> {
     let newest = updates.keys().next_back().map(|&(commit, _)| commit);
     let mut lost = MemberSet::default();
@@ -125,6 +134,8 @@ fn complete(
             });
         } else if Some(commit) != newest {
             lost = lost.or(lacking);
+        } else {
+            lost = lost.or(lacking.and(cut_short));
         }
     }
     if lost.is_empty() {
@@ -178,7 +189,11 @@ mod tests {
             frame::decode(&area, head.place, bytes.as_slice()).unwrap()
         });
         let frames = frames.collect();
-        Some(Scanned { anchor, frames })
+        Some(Scanned {
+            anchor,
+            frames,
+            is_cut_short: false,
+        })
     }
 
     /// Commit and members of each update that is written again.
@@ -231,6 +246,23 @@ mod tests {
             member(2, (2, 6), &[]),
         ];
         assert_eq!(again(members), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_part_of_the_last_commit_that_may_stand_where_nothing_can_be_read_is_a_loss() {
+        let with_part = member(0, (1, 5), &[(5, &[0b11])]);
+        let without = member(1, (1, 5), &[]);
+        let cut_off = decide(vec![with_part.clone(), without.clone()]).unwrap();
+        assert!(cut_off.again.is_empty());
+        let cut_short = without.map(|scanned| Scanned {
+            is_cut_short: true,
+            ..scanned
+        });
+        assert_eq!(
+            decide(vec![with_part.clone(), cut_short]),
+            Err(Undecided::Lost(MemberSet(0b10)))
+        );
+        assert_eq!(decide(vec![with_part, None]).unwrap().again.len(), 1);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct Scanned {
     pub(crate) anchor: Anchor,
     /// In the order of their commits.
     pub(crate) frames: Vec<Frame>,
+    /// Whether a place could not be read that another frame may stand at.
+    pub(crate) is_cut_short: bool,
 }
 
 /// Bytes of the ring that the scan goes on with.
@@ -44,6 +46,7 @@ impl Scanner {
             scanned: Scanned {
                 anchor,
                 frames: Vec::new(),
+                is_cut_short: false,
             },
             next: anchor.offset,
             taken: 0,
@@ -74,6 +77,13 @@ impl Scanner {
         } else {
             self.none_at(wanted.at);
         }
+    }
+
+    /// The bytes that were wanted cannot be read.
+    pub(crate) fn cannot_be_read(&mut self) {
+        let Some(wanted) = self.wanted else { return };
+        self.scanned.is_cut_short = true;
+        self.none_at(wanted.at);
     }
 
     pub(crate) fn finish(self) -> Scanned {
