@@ -33,7 +33,7 @@ test: deps sqlx-check lint unit simulation ## Pass every test; installs what is 
 .PHONY: unit
 unit: toolchain
 	cargo build --workspace --bins --examples
-	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; else cargo test --workspace --tests; fi
+	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; else cargo test --workspace --tests --no-fail-fast; fi
 	cargo test --workspace --doc
 
 .PHONY: simulation
