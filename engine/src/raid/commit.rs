@@ -47,10 +47,12 @@ impl Turns {
         !self.lock().running
     }
 
-    pub(super) async fn wait(&self, needed: u64) -> Turn {
+    /// Waits for the end of commit `needed`, for a turn, or until the caller has what it needs (`is_over`), which is asked
+    /// at the end of every turn.
+    pub(super) async fn wait(&self, needed: u64, is_over: impl Fn() -> bool) -> Turn {
         std::future::poll_fn(|cx| {
             let mut state = self.lock();
-            if state.ended >= needed {
+            if state.ended >= needed || is_over() {
                 return Poll::Ready(Turn::Over);
             }
             if !state.running {
@@ -101,7 +103,7 @@ impl Group {
     pub(super) async fn commit_log(&self) -> Result<(), IoError> {
         let needed = self.turns.needed();
         loop {
-            match self.turns.wait(needed).await {
+            match self.turns.wait(needed, || false).await {
                 Turn::Over => return self.check_running(),
                 Turn::Mine => {
                     let images = self.regions.take_dirty();

@@ -123,7 +123,10 @@ impl Group {
                 });
             }
             self.check_running()?;
-            if let Turn::Mine = parity.turns.wait(needed).await {
+            // Who is carried must neither wait for, nor do, another commit: that may wait for room until its places are
+            // written.
+            let is_carried = || carried.get().is_some();
+            if let Turn::Mine = parity.turns.wait(needed, is_carried).await {
                 let mut carrying = Carrying {
                     group: self,
                     complete: false,
