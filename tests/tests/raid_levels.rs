@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use ashlar_tests::api::{Answer, Api};
+use ashlar_tests::appliance::{Appliance, Setup, Store, folder};
 use ashlar_tests::ground::{
     VOLUME, add_device, create_export, create_group, create_volume, device_id, group_id,
 };
 use ashlar_tests::ledger::Ledger;
 use ashlar_tests::load::{ledger, verify, write_all_and_flush, write_unflushed};
+use ashlar_tests::process::{command, run};
 use ashlar_tests::server::{Home, Managed};
 
 const MIB: u64 = 1 << 20;
@@ -116,6 +118,27 @@ fn a_stripe_of_mirrors_needs_pairs() {
     };
     for members in [2, 3, 5] {
         assert_eq!(of(members).refused(), "too-few-members", "{members}");
+    }
+    server.stop();
+}
+
+/// More at once than the journals have room for: who waits for room must not keep it from being freed.
+#[test]
+fn a_copy_much_larger_than_the_journals_comes_to_its_end_and_is_whole() {
+    let appliance = Appliance::create(&Setup {
+        members: 4,
+        size: 192 << 20,
+        ..Setup::new(5)
+    });
+    let server = appliance.serve(&[]);
+    let folder = folder(Store::Memory);
+    let image = folder.path().join("image");
+    for fill in [0x5a, 0xa5] {
+        std::fs::write(&image, vec![fill; 192 << 20]).expect("a file can be written");
+        run(command("nbdcopy", ["--flush"]).arg(&image).arg(server.uri()));
+        run(command("qemu-img", ["compare", "-f", "raw", "-F", "raw"])
+            .arg(&image)
+            .arg(server.uri()));
     }
     server.stop();
 }
