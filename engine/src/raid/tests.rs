@@ -76,7 +76,7 @@ impl Bench {
             member_len: MEMBER,
         };
         let granule = if layout.sums() > 0 { GRANULE / 2 } else { GRANULE };
-        let log = log_len(&layout, granule, REGION);
+        let log = log_len(&layout, granule, REGION, true);
         let devices: Vec<_> = (0..members)
             .map(|_| {
                 (
@@ -98,6 +98,7 @@ impl Bench {
                 region: REGION,
                 slice: 64 << 10,
                 first_logical_device: LogicalDeviceNumber(0),
+                checksums: true,
                 members,
             },
             &ids,

@@ -136,6 +136,7 @@ async fn make(appliance: &Appliance, shape: &Shape, ids: &IdSource) -> Result<()
                 .collect(),
             slice: SliceLength::new(shape.slice, shape.slice)?,
             unit: group.stripe_unit,
+            checksums: group.checksums,
         };
         let made = appliance.create_group(OperationId::random(ids), &request);
         groups.push(made.await?.id);

@@ -10,6 +10,7 @@ use super::row::{ColumnSet, Place, Stretch};
 use super::write::New;
 use crate::device::{Io, Request};
 use crate::io::{BufSlice, IoBuf, IoError};
+use crate::raid::checks::Values;
 use crate::raid::group::Group;
 use crate::raid::membership::Members;
 
@@ -27,6 +28,7 @@ impl Group {
     /// Writes `news`, which lie within a stretch that was written before. The caller holds the row.
     pub(super) async fn update(&self, stretch: Stretch, news: &[New]) -> Result<(), IoError> {
         let sums = self.new_sums(stretch, news).await?;
+        self.has_room_for_checks().await?;
         let members = self.members.load_full();
         // Who is out of these has no part: before that is durable, a start could take it as in sync and without it.
         self.wait_durable(members.record.membership.generation).await?;
@@ -43,12 +45,15 @@ impl Group {
         for (column, sum) in sums {
             add(column, stretch.range.start(), sum.into_slice());
         }
+        let values: SmallVec<[Option<Values>; 4]> =
+            parts.iter().map(|part| self.values_of(part.at, part.data.as_slice())).collect();
         let in_journal = self.commit_parts(&parts).await?;
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-        for Written { member, at, data } in parts {
+        for (Written { member, at, data }, values) in parts.into_iter().zip(values) {
             let Some(device) = members.writable(member) else {
                 continue;
             };
+            members.note(member, at, values.as_ref());
             let at = members.record.members[member].data_start + at;
             operations.push((member, device.start(Request::Write { at, data, fua: false })));
         }
