@@ -141,7 +141,9 @@ impl Group {
         let data = IoBuf::from_slice(found.data.as_slice()).into_slice();
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for &member in &found.wrong {
-            let device = members.readable(member).filter(|device| device.failure().is_none());
+            let device = members
+                .readable(member)
+                .filter(|device| device.failure().is_none());
             let Some(device) = device else { continue };
             tracing::warn!(group = %self.number(), member, at = piece.member_at, why = found.why, "written anew");
             let at = members.record.members[member].data_start + piece.member_at;
@@ -199,7 +201,9 @@ impl Group {
             }
         }
         if tolerated.is_suspect {
-            found.lost.retain(|range| !tolerated.blocks.contains(&range.start()));
+            found
+                .lost
+                .retain(|range| !tolerated.blocks.contains(&range.start()));
         }
         if !failed.is_empty() {
             // What was found is right whether or not this succeeds; what fails shows in the group's state.
@@ -219,7 +223,10 @@ impl Group {
     ) {
         let mut ranges: Vec<ByteRange> = std::mem::take(&mut found.lost).into_iter().rev().collect();
         while let Some(range) = ranges.pop() {
-            let Some(device) = members.readable(member).filter(|device| device.failure().is_none()) else {
+            let Some(device) = members
+                .readable(member)
+                .filter(|device| device.failure().is_none())
+            else {
                 found.lost.push(range);
                 continue;
             };

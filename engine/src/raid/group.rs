@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use super::checks::{Checks, Formula};
 use super::commit::Turns;
 use super::copy_pace::CopyPace;
-use super::checks::{Checks, Formula};
 use super::layout::Layout;
 use super::membership::{Journal, Member, Members, Serving};
 use super::parity::{self, Parity};

@@ -212,6 +212,19 @@ impl GroupRecord {
         LogShape::new(self.layout.known_space(), self.granule, self.region)
     }
 
+    /// Where the checksums of a member stand on its device, where there are any.
+    pub fn checksums_of(&self, member: usize) -> Option<ByteRange> {
+        let end = self.members[member].log.start() + self.log_len();
+        self.checksums
+            .then(|| ByteRange::between(end - checks_len(&self.layout), end))
+    }
+
+    /// Where the data of a member stands on its device.
+    pub fn data_of(&self, member: usize) -> ByteRange {
+        let start = self.members[member].data_start;
+        ByteRange::between(start, start + self.layout.member_len)
+    }
+
     pub(super) fn log_len(&self) -> u64 {
         log_len(&self.layout, self.granule, self.region, self.checksums)
     }

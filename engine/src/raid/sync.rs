@@ -15,8 +15,8 @@ use super::group::Group;
 use super::layout::Piece;
 use super::regions::CopyProgress;
 use crate::device::{Io, Request};
-use crate::io::range_lock::Mode;
 use crate::io::IoError;
+use crate::io::range_lock::Mode;
 use crate::planted::{self, Planted};
 use crate::types::ByteRange;
 
@@ -215,8 +215,10 @@ impl Group {
             false => with_source || found.good != Some(member),
             true => self.checks.is_some() && members.readable(member).is_none(),
         };
-        let targets: SmallVec<[usize; 4]> =
-            column().filter(is_target).filter(|&member| members.writable(member).is_some()).collect();
+        let targets: SmallVec<[usize; 4]> = column()
+            .filter(is_target)
+            .filter(|&member| members.writable(member).is_some())
+            .collect();
         if is_lost && targets.is_empty() {
             return Err(found.into_error());
         }

@@ -133,7 +133,8 @@ impl MemberChecks {
             let was_changed = page.is_changed();
             page.noted += 1;
             page.used = true;
-            self.changed.fetch_add(usize::from(!was_changed), Ordering::AcqRel);
+            self.changed
+                .fetch_add(usize::from(!was_changed), Ordering::AcqRel);
         }
     }
 
@@ -264,7 +265,9 @@ impl Reading<'_> {
         let page = pages.pages.get_mut(&self.page).expect("kept while it is read");
         let was_changed = page.is_changed();
         page.noted += 1;
-        self.checks.changed.fetch_add(usize::from(!was_changed), Ordering::AcqRel);
+        self.checks
+            .changed
+            .fetch_add(usize::from(!was_changed), Ordering::AcqRel);
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use smallvec::SmallVec;
 
 use super::cache::{Image, MemberChecks, PageNumber, Reading};
-use super::{BLOCK, Formula, PAGE, PER_PAGE, Values, checks_start};
+use super::{BLOCK, Formula, PAGE, PER_PAGE, Values};
 use crate::device::{DeviceError, DeviceHandle, Io, Request};
 use crate::io::{IoBuf, IoError};
 use crate::planted::{self, Planted};
@@ -71,11 +71,16 @@ impl Members {
 }
 
 impl Checked<'_> {
+    fn place_of(&self, page: PageNumber) -> u64 {
+        let all = self.record.checksums_of(self.member);
+        all.expect("who is checked has checksums").start() + page * PAGE
+    }
+
     /// Reads a page. One that cannot be read is made up from the blocks as they stand: it tells nothing of them, and
     /// everything of what happens to them later.
     pub(super) async fn read_page(&self, page: PageNumber) -> Result<(), DeviceError> {
         let reading = self.checks.begin_reading(page);
-        let at = checks_start(self.record, self.member) + page * PAGE;
+        let at = self.place_of(page);
         match self.device.read(at, PAGE as usize).await {
             Ok(bytes) => {
                 let words = bytes.as_slice().as_chunks::<4>().0;
@@ -110,11 +115,17 @@ impl Checked<'_> {
 
     fn write_page(&self, image: &Image) -> Io {
         let mut bytes = IoBuf::new(PAGE as usize);
-        for (word, value) in bytes.as_mut_slice().as_chunks_mut::<4>().0.iter_mut().zip(&*image.values) {
+        for (word, value) in bytes
+            .as_mut_slice()
+            .as_chunks_mut::<4>()
+            .0
+            .iter_mut()
+            .zip(&*image.values)
+        {
             *word = value.to_le_bytes();
         }
         self.device.start(Request::Write {
-            at: checks_start(self.record, self.member) + image.page * PAGE,
+            at: self.place_of(image.page),
             data: bytes.into_slice(),
             fua: false,
         })
@@ -134,7 +145,13 @@ impl Group {
         let Some(checks) = &self.checks else {
             return Ok(());
         };
-        if planted::is(Planted::NoChecksKept) || !self.members.load().all_checked().any(|it| it.checks.has_changed()) {
+        if planted::is(Planted::NoChecksKept)
+            || !self
+                .members
+                .load()
+                .all_checked()
+                .any(|it| it.checks.has_changed())
+        {
             return Ok(());
         }
         let _one_at_a_time = checks.writing.lock().await;
@@ -143,7 +160,11 @@ impl Group {
             for pages in member.checks.changed().chunks(AT_A_TIME) {
                 let images = member.images(pages).await;
                 let mut writes: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-                writes.extend(images.iter().map(|image| (member.member, member.write_page(image))));
+                writes.extend(
+                    images
+                        .iter()
+                        .map(|image| (member.member, member.write_page(image))),
+                );
                 self.answer_write(&members, &mut writes).await?;
                 images.iter().for_each(|image| member.checks.written(image));
             }

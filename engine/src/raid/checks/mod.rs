@@ -25,7 +25,6 @@ pub(super) use self::keep::Checks;
 pub(super) use self::verify::{Read, Unread, is_blocks};
 
 use super::Layout;
-use super::record::GroupRecord;
 use crate::types::{ByteRange, GroupId};
 
 /// Bytes that one checksum is of.
@@ -40,11 +39,6 @@ pub(super) type Values = SmallVec<[u32; 16]>;
 /// Bytes of the checksums on each member.
 pub(super) fn checks_len(layout: &Layout) -> u64 {
     layout.member_len.div_ceil(BLOCK * PER_PAGE) * PAGE
-}
-
-/// Where a member's checksums stand on its device.
-fn checks_start(record: &GroupRecord, member: usize) -> u64 {
-    record.members[member].log.start() + record.log_len() - checks_len(&record.layout)
 }
 
 /// How a group's checksums are made.

@@ -33,7 +33,10 @@ fn what_was_noted_is_not_replaced_by_what_was_read() {
     checks.note(0, &new);
     reading.merge(&[old[0]; PER_PAGE as usize]);
     assert_eq!(checks.compare(0, &new), Compared::Unfit(SmallVec::new()));
-    assert_eq!(checks.compare(0, &old), Compared::Unfit(SmallVec::from_slice(&[0])));
+    assert_eq!(
+        checks.compare(0, &old),
+        Compared::Unfit(SmallVec::from_slice(&[0]))
+    );
 }
 
 #[test]

@@ -59,11 +59,16 @@ impl Members {
     /// Waits for a read that was begun under these members. Where a write to the same blocks may run, they may not fit
     /// for that reason only.
     pub(in crate::raid) async fn end_read(&self, read: &mut Read) -> Result<IoBuf, Unread> {
-        let device = self.list[read.member].device.as_ref().expect("the read was started on it");
+        let device = self.list[read.member]
+            .device
+            .as_ref()
+            .expect("the read was started on it");
         let completion = (&mut read.io).await;
         let buf = match device.settle(&read.io, completion) {
             Completion { result: Ok(()), buf } => buf.expect("a read that succeeded returns its buffer"),
-            Completion { result: Err(error), .. } => return Err(Unread::Failed(error)),
+            Completion {
+                result: Err(error), ..
+            } => return Err(Unread::Failed(error)),
         };
         let at = self.unfit_blocks(read.member, read.blocks.start(), &buf).await;
         match at {
@@ -71,7 +76,8 @@ impl Members {
             Ok(at) if !at.is_empty() => Err(Unread::Unfit { at, blocks: buf }),
             Ok(_) if read.blocks == read.range => Ok(buf),
             Ok(_) => {
-                let skip = usize::try_from(read.range.start() - read.blocks.start()).expect("less than a block");
+                let skip =
+                    usize::try_from(read.range.start() - read.blocks.start()).expect("less than a block");
                 let len = usize::try_from(read.range.len()).expect("a request fits memory");
                 Ok(IoBuf::from_slice(&buf.as_slice()[skip..skip + len]))
             }
@@ -85,7 +91,10 @@ impl Members {
         at: u64,
         data: &IoBuf,
     ) -> Result<SmallVec<[u64; 2]>, DeviceError> {
-        let Some(checked) = self.checked(member).filter(|_| !planted::is(Planted::NoVerification)) else {
+        let Some(checked) = self
+            .checked(member)
+            .filter(|_| !planted::is(Planted::NoVerification))
+        else {
             return Ok(SmallVec::new());
         };
         let values = checked.checks.formula().values(at, data.as_slice());

@@ -28,7 +28,9 @@ impl Group {
                 continue;
             }
             let stretch = Stretch { row, range };
-            let old = self.row_content(stretch, ColumnSet::one(column), ColumnSet::default()).await?;
+            let old = self
+                .row_content(stretch, ColumnSet::one(column), ColumnSet::default())
+                .await?;
             let mut whole = IoBuf::from_slice(old[0].as_slice());
             parts.iter().for_each(|part| part.put(stretch, &mut whole));
             let data = whole.into_slice();

@@ -37,9 +37,7 @@ impl Group {
             out.push(match begun {
                 Begun::Zeros(len) => Segment::Zero(*len),
                 Begun::Lost(stretch, member) => Segment::Data(self.compute(*stretch, *member).await?),
-                Begun::Read(stretch, read) => {
-                    Segment::Data(self.end_read(&members, *stretch, read).await?)
-                }
+                Begun::Read(stretch, read) => Segment::Data(self.end_read(&members, *stretch, read).await?),
             });
         }
         Ok(out)

@@ -150,7 +150,10 @@ impl Group {
                 Ok(buf) => contents.push(buf),
                 Err(_) => {
                     unreadable.insert(*column);
-                    if members.readable(member).is_some_and(|device| device.failure().is_some()) {
+                    if members
+                        .readable(member)
+                        .is_some_and(|device| device.failure().is_some())
+                    {
                         failed.push(member);
                     }
                 }

@@ -45,8 +45,10 @@ impl Group {
         for (column, sum) in sums {
             add(column, stretch.range.start(), sum.into_slice());
         }
-        let values: SmallVec<[Option<Values>; 4]> =
-            parts.iter().map(|part| self.values_of(part.at, part.data.as_slice())).collect();
+        let values: SmallVec<[Option<Values>; 4]> = parts
+            .iter()
+            .map(|part| self.values_of(part.at, part.data.as_slice()))
+            .collect();
         let in_journal = self.commit_parts(&parts).await?;
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for (Written { member, at, data }, values) in parts.into_iter().zip(values) {

@@ -8,8 +8,8 @@
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 
-use super::queue::{Turn, Updating, Word};
 use super::gather::clusters;
+use super::queue::{Turn, Updating, Word};
 use super::row::{ColumnSet, Stretch};
 use crate::device::{DeviceInfo, Io, Request};
 use crate::io::range_lock::Mode;
@@ -129,9 +129,9 @@ impl Group {
         if self.checks.is_some() {
             news = self.in_whole_blocks(row, news).await?;
         }
-        let updates = clusters(news).into_iter().map(|(range, news)| async move {
-            self.update(Stretch { row, range }, &news).await
-        });
+        let updates = clusters(news)
+            .into_iter()
+            .map(|(range, news)| async move { self.update(Stretch { row, range }, &news).await });
         join_all(updates).await.into_iter().collect()
     }
 
