@@ -26,6 +26,8 @@ pub mod write;
 pub mod zero;
 
 #[cfg(test)]
+mod corruption_tests;
+#[cfg(test)]
 mod tests;
 
 pub use copy_pace::CopyLimit;
