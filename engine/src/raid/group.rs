@@ -18,6 +18,7 @@ use super::parity::{self, Parity};
 use super::record::{GroupRecord, MemberStatus};
 use super::region_log::{self, Image};
 use super::regions::Regions;
+use super::scrub::Scrubbing;
 use crate::device::{Completion, DeviceError, DeviceHandle, DeviceInfo, Io, Request};
 use crate::io::range_lock::RangeLock;
 use crate::io::{BufSlice, IoBuf, IoError, Segment, Segments};
@@ -59,6 +60,7 @@ pub struct Group {
     pub(super) work: tokio::sync::Notify,
     pub(super) halted: AtomicBool,
     pub(super) pace: CopyPace,
+    pub(super) scrubbing: Scrubbing,
     block: u32,
     /// Where the layout has sums.
     pub(super) parity: Option<Parity>,
@@ -135,6 +137,7 @@ impl Group {
             .map(|(_, device)| device.info().block)
             .max()
             .ok_or(OpenError::Incomplete)?;
+        let pace = CopyPace::default();
         let group = Self {
             id: record.id,
             number: record.number,
@@ -150,7 +153,8 @@ impl Group {
             stopped: OnceLock::new(),
             work: tokio::sync::Notify::new(),
             halted: AtomicBool::new(false),
-            pace: CopyPace::default(),
+            scrubbing: Scrubbing::new(&pace),
+            pace,
             block,
             parity,
         };
