@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -333,10 +334,22 @@ proptest! {
                 let answered = (&mut written).now_or_never();
                 device.release_reads();
                 device.answer_held();
-                ended = ended.or_else(|| (&mut walked).now_or_never());
-                match answered {
-                    Some(answered) => answered.unwrap(),
-                    None => written.await.unwrap(),
+                match (answered, ended.take()) {
+                    (Some(answered), before) => {
+                        answered.unwrap();
+                        ended = before;
+                    }
+                    (None, Some(findings)) => {
+                        written.await.unwrap();
+                        ended = Some(findings);
+                    }
+                    (None, None) => match select(written, &mut walked).await {
+                        Either::Left((answered, _)) => answered.unwrap(),
+                        Either::Right((findings, written)) => {
+                            written.await.unwrap();
+                            ended = Some(findings);
+                        }
+                    },
                 }
             }
             match ended {
