@@ -246,7 +246,7 @@ impl Group {
                 }
                 Unread::Failed(_) => found.lost.push(range),
                 Unread::Unfit { at, blocks } => {
-                    let data = blocks.as_slice().chunks_exact(checks::BLOCK as usize);
+                    let data = blocks.as_slice().chunks_exact(checks::BLOCK_LEN);
                     for (block, data) in range.split_at_multiples(checks::BLOCK).zip(data) {
                         let is_unfit = at.contains(&block.start());
                         let is_tolerated = tolerated.is_suspect && !tolerated.blocks.contains(&block.start());

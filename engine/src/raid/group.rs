@@ -19,6 +19,7 @@ use super::parity::{self, Parity};
 use super::record::{GroupRecord, MemberStatus};
 use super::region_log::{self, Image};
 use super::regions::Regions;
+use super::scrub::Scrubbing;
 use crate::device::{DeviceError, DeviceHandle, DeviceInfo, Io};
 use crate::io::range_lock::RangeLock;
 use crate::io::{BufSlice, IoBuf, IoError, Segment, Segments};
@@ -57,6 +58,7 @@ pub struct Group {
     pub(super) work: tokio::sync::Notify,
     pub(super) halted: AtomicBool,
     pub(super) pace: CopyPace,
+    pub(super) scrubbing: Scrubbing,
     block: u32,
     /// Where the layout has sums.
     pub(super) parity: Option<Parity>,
@@ -134,6 +136,7 @@ impl Group {
             .map(|(_, device)| device.info().block)
             .max()
             .ok_or(OpenError::Incomplete)?;
+        let pace = CopyPace::default();
         let group = Self {
             id: record.id,
             number: record.number,
@@ -149,7 +152,8 @@ impl Group {
             stopped: OnceLock::new(),
             work: tokio::sync::Notify::new(),
             halted: AtomicBool::new(false),
-            pace: CopyPace::default(),
+            scrubbing: Scrubbing::new(&pace),
+            pace,
             block,
             parity,
             checks,

@@ -37,7 +37,7 @@ impl Group {
     /// Has background work end at its next step.
     pub fn halt(&self) {
         self.halted.store(true, Ordering::Release);
-        self.pace.changed.notify_waiters();
+        self.copy_limit_changed();
         self.work.notify_one();
     }
 
@@ -65,6 +65,7 @@ impl Group {
     /// Most bytes per second that the group copies in the background, whatever it copies; `None`: as fast as it goes.
     pub fn set_standing_copy_limit(&self, limit: Option<u64>) {
         self.pace.set_standing_limit(limit);
+        self.copy_limit_changed();
     }
 
     pub fn standing_copy_limit(&self) -> Option<u64> {
@@ -83,11 +84,13 @@ impl Group {
     /// Another limit that holds as well, for this group and others together. Set once; who changes it
     /// [tells](Self::copy_limit_changed) the groups.
     pub fn share_copy_limit(&self, limit: Arc<CopyLimit>) {
+        self.scrubbing.pace.share(Arc::clone(&limit));
         self.pace.share(limit);
     }
 
     pub fn copy_limit_changed(&self) {
         self.pace.changed.notify_waiters();
+        self.scrubbing.pace.changed.notify_waiters();
     }
 
     /// Has background copying stop after the chunk that is being copied, or go on.
@@ -148,7 +151,8 @@ impl Group {
     pub async fn take_back_marks(&self, last: &mut u64) -> Result<(), IoError> {
         self.empty_journal().await?;
         let whole = self.members.load().whole();
-        if !(self.regions.has_pending() || whole && self.regions.marked() > 0) {
+        let is_to_flush = self.regions.has_pending() || self.has_changed_checks();
+        if !(is_to_flush || whole && self.regions.marked() > 0) {
             return Ok(());
         }
         self.flush_members().await?;

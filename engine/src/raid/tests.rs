@@ -15,14 +15,14 @@ use crate::device::memory::MemoryDevice;
 use crate::io::{IoBuf, IoError, copy_segments};
 use crate::types::{ByteRange, DeviceId, GroupId, GroupNumber, IdSource, LogicalDeviceNumber};
 
-const GRANULE: u64 = 8 << 10;
+pub(super) const GRANULE: u64 = 8 << 10;
 const REGION: u64 = 32 << 10;
 pub(super) const MEMBER: u64 = 256 << 10;
 
 /// Keeps the newest record, as metadata would.
-struct Memory {
+pub(super) struct Memory {
     ids: IdSource,
-    newest: Mutex<GroupRecord>,
+    pub(super) newest: Mutex<GroupRecord>,
     refuse: Mutex<bool>,
 }
 
@@ -51,16 +51,17 @@ impl Journal for Memory {
 /// Devices and a record that outlive the group.
 pub(super) struct Bench {
     pub(super) devices: Vec<(DeviceId, Arc<MemoryDevice>)>,
-    journal: Arc<Memory>,
+    pub(super) journal: Arc<Memory>,
 }
 
-fn done<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn done<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("memory devices answer at once")
 }
 
 /// Runs what yields to other tasks in between.
 pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap()
         .block_on(future)
@@ -69,6 +70,10 @@ pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
 impl Bench {
     pub(super) fn new(level: Level, members: u32) -> Self {
         Self::with_checksums(level, members, true)
+    }
+
+    pub(super) fn without_checksums(level: Level, members: u32) -> Self {
+        Self::with_checksums(level, members, false)
     }
 
     fn with_checksums(level: Level, members: u32, checksums: bool) -> Self {
@@ -171,7 +176,7 @@ impl Bench {
         .unwrap()
     }
 
-    fn data(&self, member: usize, at: u64, len: usize) -> Vec<u8> {
+    pub(super) fn data(&self, member: usize, at: u64, len: usize) -> Vec<u8> {
         let start = self.journal.newest.lock().unwrap().members[member].data_start;
         self.devices[member]
             .1

@@ -10,14 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
-use super::{BLOCK, Formula, PER_PAGE, Values};
+use super::{BLOCK, ENTRIES, Formula, PER_PAGE, Values};
 use crate::types::ByteRange;
 
 /// Pages kept per member while they are not changed: checksums of 16 GiB.
 pub(super) const KEPT: usize = 4096;
 /// Changed pages from which on writes wait until they are written.
 const MOST_CHANGED: usize = 4096;
-const WORDS: usize = PER_PAGE as usize / 64;
+const WORDS: usize = ENTRIES / 64;
 
 /// The number of a page on its member.
 pub(super) type PageNumber = u64;
@@ -32,7 +32,7 @@ pub(super) enum Compared {
 }
 
 struct Page {
-    values: Box<[u32; PER_PAGE as usize]>,
+    values: Box<[u32; ENTRIES]>,
     known: [u64; WORDS],
     /// Counts notes; other than `written` while the page is changed.
     noted: u64,
@@ -46,7 +46,7 @@ struct Page {
 impl Page {
     fn new() -> Self {
         Self {
-            values: Box::new([0; PER_PAGE as usize]),
+            values: Box::new([0; ENTRIES]),
             known: [0; WORDS],
             noted: 0,
             written: 0,
@@ -83,7 +83,7 @@ struct Pages {
 /// A changed page as it is to be written.
 pub(super) struct Image {
     pub(super) page: PageNumber,
-    pub(super) values: Box<[u32; PER_PAGE as usize]>,
+    pub(super) values: Box<[u32; ENTRIES]>,
     noted: u64,
 }
 

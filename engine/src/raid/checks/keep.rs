@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use smallvec::SmallVec;
 
 use super::cache::{Image, MemberChecks, PageNumber, Reading};
-use super::{BLOCK, Formula, PAGE, PER_PAGE, Values};
+use super::{BLOCK, BLOCK_LEN, ENTRIES, Formula, PAGE, PAGE_LEN, PER_PAGE, Values};
 use crate::device::{DeviceError, DeviceHandle, Io, Request};
 use crate::io::{IoBuf, IoError};
 use crate::planted::{self, Planted};
@@ -81,7 +81,7 @@ impl Checked<'_> {
     pub(super) async fn read_page(&self, page: PageNumber) -> Result<(), DeviceError> {
         let reading = self.checks.begin_reading(page);
         let at = self.place_of(page);
-        match self.device.read(at, PAGE as usize).await {
+        match self.device.read(at, PAGE_LEN).await {
             Ok(bytes) => {
                 let words = bytes.as_slice().as_chunks::<4>().0;
                 let values: Vec<u32> = words.iter().map(|&word| u32::from_le_bytes(word)).collect();
@@ -104,17 +104,17 @@ impl Checked<'_> {
             match self.device.read(at, len).await {
                 Ok(data) => values.extend(self.checks.formula().values(piece.start(), data.as_slice())),
                 // They do not fit, then, where they can be read one by one: that mends them.
-                Err(DeviceError::Medium) => values.resize(values.len() + len / BLOCK as usize, 0),
+                Err(DeviceError::Medium) => values.resize(values.len() + len / BLOCK_LEN, 0),
                 Err(error) => return Err(error),
             }
         }
-        values.resize(PER_PAGE as usize, 0);
+        values.resize(ENTRIES, 0);
         reading.merge_made_up(&values);
         Ok(())
     }
 
     fn write_page(&self, image: &Image) -> Io {
-        let mut bytes = IoBuf::new(PAGE as usize);
+        let mut bytes = IoBuf::new(PAGE_LEN);
         for (word, value) in bytes
             .as_mut_slice()
             .as_chunks_mut::<4>()
@@ -145,13 +145,7 @@ impl Group {
         let Some(checks) = &self.checks else {
             return Ok(());
         };
-        if planted::is(Planted::NoChecksKept)
-            || !self
-                .members
-                .load()
-                .all_checked()
-                .any(|it| it.checks.has_changed())
-        {
+        if planted::is(Planted::NoChecksKept) || !self.has_changed_checks() {
             return Ok(());
         }
         let _one_at_a_time = checks.writing.lock().await;
@@ -170,6 +164,14 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// Whether checksums changed that are not written.
+    pub(in crate::raid) fn has_changed_checks(&self) -> bool {
+        self.members
+            .load()
+            .all_checked()
+            .any(|it| it.checks.has_changed())
     }
 
     /// Waits until there is room to change more of them.

@@ -28,10 +28,13 @@ use super::Layout;
 use crate::types::{ByteRange, GroupId};
 
 /// Bytes that one checksum is of.
-pub(super) const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = BLOCK_LEN as u64;
+pub(super) const BLOCK_LEN: usize = 4096;
 /// Bytes of a page of checksums, and how many it has.
-const PAGE: u64 = 4096;
-const PER_PAGE: u64 = PAGE / 4;
+const PAGE: u64 = PAGE_LEN as u64;
+const PAGE_LEN: usize = 4096;
+const PER_PAGE: u64 = ENTRIES as u64;
+const ENTRIES: usize = PAGE_LEN / 4;
 
 /// Checksums of consecutive blocks.
 pub(super) type Values = SmallVec<[u32; 16]>;
@@ -57,7 +60,7 @@ impl Formula {
     /// The checksums of the blocks from member address `at` on.
     pub(super) fn values(self, at: u64, data: &[u8]) -> Values {
         debug_assert!(at.is_multiple_of(BLOCK) && (data.len() as u64).is_multiple_of(BLOCK));
-        let blocks = data.chunks_exact(BLOCK as usize);
+        let blocks = data.chunks_exact(BLOCK_LEN);
         (at / BLOCK..)
             .zip(blocks)
             .map(|(block, data)| crc32c::crc32c(data) ^ self.place(block))
@@ -66,7 +69,7 @@ impl Formula {
 
     /// The checksums of blocks of zeros.
     fn of_zeros(self, range: ByteRange) -> Values {
-        let zeros = crc32c::crc32c(&[0; BLOCK as usize]);
+        let zeros = crc32c::crc32c(&[0; BLOCK_LEN]);
         range
             .units(BLOCK)
             .map(|block| zeros ^ self.place(block))

@@ -9,7 +9,7 @@ fn formula() -> Formula {
 }
 
 fn block(fill: u8) -> Vec<u8> {
-    vec![fill; BLOCK as usize]
+    vec![fill; BLOCK_LEN]
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn a_block_fits_its_place_only() {
     }
     assert_ne!(Formula::of(GroupId(Uuid::from_u128(8))).values(0, &data), here);
     let zeros = formula.of_zeros(ByteRange::between(0, 2 * BLOCK));
-    assert_eq!(formula.values(0, &[0; 2 * BLOCK as usize]), zeros);
+    assert_eq!(formula.values(0, &[0; 2 * BLOCK_LEN]), zeros);
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn what_was_noted_is_not_replaced_by_what_was_read() {
     let (old, new) = (formula().values(0, &block(1)), formula().values(0, &block(2)));
     let reading = checks.begin_reading(0);
     checks.note(0, &new);
-    reading.merge(&[old[0]; PER_PAGE as usize]);
+    reading.merge(&[old[0]; ENTRIES]);
     assert_eq!(checks.compare(0, &new), Compared::Unfit(SmallVec::new()));
     assert_eq!(
         checks.compare(0, &old),
@@ -42,7 +42,7 @@ fn what_was_noted_is_not_replaced_by_what_was_read() {
 #[test]
 fn what_is_noted_while_a_page_is_written_has_it_written_again() {
     let checks = MemberChecks::new(formula());
-    checks.begin_reading(0).merge(&[0; PER_PAGE as usize]);
+    checks.begin_reading(0).merge(&[0; ENTRIES]);
     assert!(!checks.has_changed());
     checks.note(0, &[1]);
     let image = checks.image(0).unwrap();
@@ -60,7 +60,7 @@ fn a_page_known_in_part_is_read_before_it_is_written() {
     let checks = MemberChecks::new(formula());
     checks.note(5 * BLOCK, &[9]);
     assert!(checks.is_partial(0) && checks.image(0).is_none());
-    checks.begin_reading(0).merge(&[3; PER_PAGE as usize]);
+    checks.begin_reading(0).merge(&[3; ENTRIES]);
     let image = checks.image(0).unwrap();
     assert_eq!(image.values[4..7], [3, 9, 3]);
 }
@@ -75,7 +75,7 @@ proptest! {
             checks.note(page * PER_PAGE * BLOCK, &[7]);
         }
         for page in 20_000..30_000 {
-            checks.begin_reading(page).merge(&[0; PER_PAGE as usize]);
+            checks.begin_reading(page).merge(&[0; ENTRIES]);
         }
         for &page in &pages {
             let value = SmallVec::from_slice(&[7]);

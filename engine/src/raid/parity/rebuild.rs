@@ -42,7 +42,7 @@ impl Group {
         Ok(())
     }
 
-    async fn write_columns(
+    pub(super) async fn write_columns(
         &self,
         stretch: Stretch,
         columns: ColumnSet,
@@ -108,7 +108,7 @@ impl Group {
     }
 
     /// What was ever written of `range`, cut into stretches.
-    fn written_stretches(&self, range: ByteRange) -> Vec<Stretch> {
+    pub(super) fn written_stretches(&self, range: ByteRange) -> Vec<Stretch> {
         let unit = self.layout.unit;
         let written = self.regions.runs(range).filter(|(_, written)| *written);
         let stretches = written.flat_map(|(run, _)| run.split_at_multiples(unit));

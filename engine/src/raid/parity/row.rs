@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::code::{Column, Recovery, Row, Sums};
 use crate::device::DeviceHandle;
 use crate::io::{BufSlice, IoBuf, IoError};
-use crate::raid::checks::{BLOCK, Read};
+use crate::raid::checks::{BLOCK, Read, Unread};
 use crate::raid::group::Group;
 use crate::raid::membership::Members;
 use crate::types::ByteRange;
@@ -99,8 +99,16 @@ pub(super) struct Place {
     pub(super) range: ByteRange,
 }
 
-/// The content of columns, in the order asked for, or the columns that could not be read.
-pub(super) type Contents = Result<SmallVec<[IoBuf; 8]>, ColumnSet>;
+/// The content of columns, in the order asked for.
+pub(super) type Contents = Result<SmallVec<[IoBuf; 8]>, NotGiven>;
+
+/// Columns that could not be had from their members.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct NotGiven {
+    pub(super) columns: ColumnSet,
+    /// Those of them that were read, and do not fit their checksums.
+    pub(super) unfit: ColumnSet,
+}
 
 impl Group {
     /// Columns of data.
@@ -132,12 +140,12 @@ impl Group {
         row: u64,
         places: impl Iterator<Item = Place>,
     ) -> Contents {
-        let mut unreadable = ColumnSet::default();
+        let mut not_given = NotGiven::default();
         let mut reads: SmallVec<[(usize, Read); 8]> = SmallVec::new();
         for Place { column, range } in places {
             let member = self.layout.member_of(row, column);
             let Some(device) = members.readable(member) else {
-                unreadable.insert(column);
+                not_given.columns.insert(column);
                 continue;
             };
             reads.push((column, members.start_read(member, device, range)));
@@ -148,8 +156,11 @@ impl Group {
             let member = read.member;
             match members.end_read(read).await {
                 Ok(buf) => contents.push(buf),
-                Err(_) => {
-                    unreadable.insert(*column);
+                Err(unread) => {
+                    not_given.columns.insert(*column);
+                    if let Unread::Unfit { .. } = unread {
+                        not_given.unfit.insert(*column);
+                    }
                     if members
                         .readable(member)
                         .is_some_and(|device| device.failure().is_some())
@@ -163,10 +174,10 @@ impl Group {
             // What can be read is right whether or not this succeeds; what fails shows in the group's state.
             let _ = self.drop_members(members, &failed).await;
         }
-        if unreadable.is_empty() {
+        if not_given.columns.is_empty() {
             Ok(contents)
         } else {
-            Err(unreadable)
+            Err(not_given)
         }
     }
 
@@ -221,8 +232,8 @@ impl Group {
             let places = needed.iter().map(|column| Place { column, range });
             let read = match self.read_places(&members, stretch.row, places).await {
                 Ok(read) => read,
-                Err(unreadable) => {
-                    lost = lost.or(unreadable);
+                Err(not_given) => {
+                    lost = lost.or(not_given.columns);
                     continue;
                 }
             };

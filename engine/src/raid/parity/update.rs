@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::row::{ColumnSet, Place, Stretch};
+use super::row::{ColumnSet, NotGiven, Place, Stretch};
 use super::write::New;
 use crate::device::{Io, Request};
 use crate::io::{BufSlice, IoBuf, IoError};
@@ -78,7 +78,7 @@ impl Group {
                 Way::Compute => return self.compute_sums(stretch, news, sums, lost).await,
                 Way::Modify => match self.modified_sums(&members, stretch, news, sums).await {
                     Ok(sums) => return Ok(sums),
-                    Err(unreadable) => lost = lost.or(unreadable),
+                    Err(not_given) => lost = lost.or(not_given.columns),
                 },
             }
         }
@@ -120,7 +120,7 @@ impl Group {
         stretch: Stretch,
         news: &[New],
         sums: ColumnSet,
-    ) -> Result<NewSums, ColumnSet> {
+    ) -> Result<NewSums, NotGiven> {
         let old = news.iter().map(|new| Place {
             column: new.column,
             range: new.range,

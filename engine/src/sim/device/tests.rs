@@ -144,6 +144,7 @@ fn a_misaligned_write_breaks_the_contract() {
 fn a_lost_write_is_acknowledged_and_not_there() {
     let stage = Stage::new(1, false);
     let mut state = State {
+        checked: vec![ByteRange::between(0, 4096)],
         medium: Medium::new(Background::Zeros),
         faults: Faults {
             lost_writes: 1,
