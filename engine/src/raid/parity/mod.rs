@@ -48,7 +48,7 @@ pub(super) fn journal_len(layout: &Layout) -> u64 {
         return 0;
     }
     let share = layout.member_len / RING_SHARE;
-    let least = layout.unit.saturating_mul(RING_UNITS).max(1 << 20);
+    let least = layout.unit.saturating_mul(RING_UNITS);
     RING_START + share.next_multiple_of(4096).clamp(least, LONGEST_RING.max(least))
 }
 
