@@ -102,6 +102,11 @@ impl Parity {
         self.ring().is_freed(joined_at)
     }
 
+    /// Resolves when what is being freed now is freed.
+    pub(super) async fn freeing_ends(&self) {
+        drop(self.freeing.lock().await);
+    }
+
     /// The group stopped: who waits for an update looks again.
     pub(super) fn stopped(&self) {
         self.settled.notify_waiters();
