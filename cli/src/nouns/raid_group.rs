@@ -4,11 +4,12 @@ use ashlar_openapi::client::{Call, Common};
 use ashlar_openapi::devices::Presence;
 use ashlar_openapi::operations::{
     ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, FormatRaidGroup, GetRaidGroup, ListRaidGroups,
-    ReplaceMember,
+    ReplaceMember, ScrubRaidGroup,
 };
 use ashlar_openapi::raid_groups::{
     NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
 };
+use ashlar_openapi::scrubs::{Scrub, ScrubMode, ScrubSchedule};
 use ashlar_openapi::sort::NumberedKey;
 use ashlar_openapi::{Bytes, Name};
 use clap::{Args, Subcommand};
@@ -22,7 +23,7 @@ use crate::find::{Handle, Noun, find, number};
 use crate::format;
 use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{Waiting, begun, made};
-use crate::values::{Limit, limit, size, word};
+use crate::values::{Every, Limit, every, limit, size, word};
 
 const LEVELS: &[&str] = &["0", "1", "3", "5", "6", "10"];
 
@@ -64,12 +65,12 @@ pub(crate) enum Verb {
     },
     /// Look at a RAID group
     Show(One),
-    /// Name a RAID group, or bound how fast it copies
+    /// Name a RAID group, bound how fast it copies, or have it scrubbed by a schedule
     Set {
         #[command(flatten)]
         one: One,
         /// What to call it
-        #[arg(long, required_unless_present_any = ["no_name", "rate_limit"])]
+        #[arg(long, required_unless_present_any = ["no_name", "rate_limit", "scrub_every"])]
         name: Option<Name>,
         /// Take its name away
         #[arg(long, conflicts_with = "name")]
@@ -77,6 +78,12 @@ pub(crate) enum Verb {
         /// Most that is copied to its members per second, or `none`
         #[arg(long, value_name = "SIZE|none", value_parser = limit)]
         rate_limit: Option<Limit>,
+        /// Compare what its members hold so often, like 12h or 30d, or `none`
+        #[arg(long, value_name = "TIME|none", value_parser = every)]
+        scrub_every: Option<Every>,
+        /// Mend what these scrubs find
+        #[arg(long, requires = "scrub_every")]
+        scrub_repair: bool,
     },
     /// Delete a RAID group; its devices are free afterwards
     Delete(Gone),
@@ -86,6 +93,19 @@ pub(crate) enum Verb {
         one: One,
         #[command(flatten)]
         dry_run: DryRun,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Compare what the members hold
+    Scrub {
+        #[command(flatten)]
+        one: One,
+        /// Mend what does not fit
+        #[arg(long)]
+        repair: bool,
+        /// Most that is read per second
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        rate_limit: Option<Bytes>,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -130,11 +150,18 @@ impl Verb {
                 name,
                 no_name,
                 rate_limit,
+                scrub_every,
+                scrub_repair,
             } => {
+                let schedule = |every_hours| ScrubSchedule {
+                    every_hours,
+                    mode: scrub_mode(scrub_repair),
+                };
                 let id = one(&named.object).await?;
                 let change = RaidGroupChange {
                     name: (no_name || name.is_some()).then_some(name),
                     rate_limit_bytes_per_s: rate_limit.map(|Limit(limit)| limit),
+                    scrub_schedule: scrub_every.map(|Every(hours)| hours.map(schedule)),
                 };
                 let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
                 cx.out.object(&answer.text, &id.to_string())
@@ -161,6 +188,20 @@ impl Verb {
                     None => cx.out.object(&answer.text, &id.to_string()),
                 }
             }
+            Self::Scrub {
+                one: named,
+                repair,
+                rate_limit,
+                waiting,
+            } => {
+                let id = one(&named.object).await?;
+                let scrub = Scrub {
+                    mode: scrub_mode(repair),
+                    rate_limit_bytes_per_s: rate_limit,
+                };
+                let call = Call::<ScrubRaidGroup>::with(&[id], scrub);
+                made(cx, cx.client.call(call).await?, &waiting).await
+            }
             Self::Replace {
                 one: named,
                 old,
@@ -174,6 +215,13 @@ impl Verb {
                 made(cx, cx.client.call(call).await?, &waiting).await
             }
         }
+    }
+}
+
+fn scrub_mode(repair: bool) -> ScrubMode {
+    match repair {
+        true => ScrubMode::Repair,
+        false => ScrubMode::Check,
     }
 }
 

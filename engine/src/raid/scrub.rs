@@ -47,6 +47,8 @@ pub(super) struct Scrubbing {
     pub(super) pace: CopyPace,
     /// Told when there may be something to do.
     wake: Notify,
+    /// Held while one begins or ends.
+    change: tokio::sync::Mutex<()>,
     /// Something was mended that is not flushed.
     unflushed: AtomicBool,
 }
@@ -58,6 +60,7 @@ impl Scrubbing {
             run: Mutex::default(),
             pace: CopyPace::beside(beside),
             wake: Notify::new(),
+            change: tokio::sync::Mutex::default(),
             unflushed: AtomicBool::new(false),
         }
     }
@@ -82,6 +85,11 @@ impl Group {
     /// The scrub that is under way.
     pub fn scrub(&self) -> Option<ScrubRun> {
         self.scrubbing.run().clone()
+    }
+
+    /// Held by whoever begins or ends a scrub.
+    pub async fn change_scrub(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.scrubbing.change.lock().await
     }
 
     /// Puts a scrub in the place of the one that is under way; `None` ends that.

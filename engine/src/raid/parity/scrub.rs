@@ -27,7 +27,9 @@ impl Group {
                 findings.left_out += stretch.range.len() * self.data_columns() as u64;
                 continue;
             }
-            let columns = self.read_places(&members, stretch.row, self.places(stretch)).await;
+            let columns = self
+                .read_places(&members, stretch.row, self.places(stretch))
+                .await;
             if columns.is_ok_and(|columns| self.unfitting_sums(stretch, &columns).is_empty()) {
                 findings.checked += blocks(stretch.range.len());
                 continue;
@@ -71,7 +73,12 @@ impl Group {
         findings.checked += 1;
         for column in wrong.iter() {
             let member = self.layout.member_of(block.row, column);
-            findings.list(Self::scrub_place(&members, member, block.range.start(), unreadable));
+            findings.list(Self::scrub_place(
+                &members,
+                member,
+                block.range.start(),
+                unreadable,
+            ));
         }
         if unreadable && wrong.len() > self.layout.sums() {
             findings.unrepairable += wrong.len() as u64;
@@ -135,6 +142,7 @@ impl Group {
         code.recover(recovery, row, [Some(content.as_mut_slice()), None]);
         views[column] = Some(content.as_slice());
         let q = self.sums_of(block, &views, ColumnSet::one(data + 1));
-        q.iter().all(|(of, sum)| sum.as_slice() == columns[*of].as_slice())
+        q.iter()
+            .all(|(of, sum)| sum.as_slice() == columns[*of].as_slice())
     }
 }

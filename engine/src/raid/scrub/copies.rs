@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::findings::{BLOCK, ScrubFindings, ScrubMode};
 use super::blocks;
+use super::findings::{BLOCK, ScrubFindings, ScrubMode};
 use crate::device::{Completion, Io, Request};
 use crate::io::{BufSlice, IoBuf, IoError};
 use crate::raid::group::Group;
@@ -152,7 +152,11 @@ fn all_equal(copies: &Copies) -> bool {
 /// has. `None` where none can be read.
 fn right_copy(copies: &Copies) -> Option<&BufSlice> {
     let readable = || copies.iter().filter_map(|(_, content)| content.as_ref());
-    let votes = |content: &BufSlice| readable().filter(|other| other.as_slice() == content.as_slice()).count();
+    let votes = |content: &BufSlice| {
+        readable()
+            .filter(|other| other.as_slice() == content.as_slice())
+            .count()
+    };
     // Of several with the greatest number, `max_by_key` takes the last.
     readable().rev().max_by_key(|content| votes(content))
 }

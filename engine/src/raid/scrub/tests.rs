@@ -101,8 +101,16 @@ fn a_check_finds_one_flipped_bit_on_any_member_and_changes_nothing() {
             let before = members(&bench);
             let findings = run(scrub(&group, ScrubMode::Check));
             assert_eq!(findings.checked, blocks_of(&group), "{level:?} {member}");
-            assert_eq!((findings.mismatched, findings.unreadable), (1, 0), "{level:?} {member}");
-            assert_eq!((findings.repaired, findings.places.len()), (0, 1), "{level:?} {member}");
+            assert_eq!(
+                (findings.mismatched, findings.unreadable),
+                (1, 0),
+                "{level:?} {member}"
+            );
+            assert_eq!(
+                (findings.repaired, findings.places.len()),
+                (0, 1),
+                "{level:?} {member}"
+            );
             assert_eq!(members(&bench), before, "{level:?} {member}");
         }
     }
@@ -117,7 +125,11 @@ fn a_repair_gives_the_content_back_where_it_can_be_told_who_is_right() {
             let before = members(&bench);
             flip(&bench, member, AT);
             let findings = run(scrub(&group, ScrubMode::Repair));
-            assert_eq!((findings.mismatched, findings.repaired), (1, 1), "{level:?} {member}");
+            assert_eq!(
+                (findings.mismatched, findings.repaired),
+                (1, 1),
+                "{level:?} {member}"
+            );
             let [place] = findings.places[..] else {
                 panic!("{findings:?}");
             };
@@ -137,7 +149,11 @@ fn a_repair_makes_equal_what_it_cannot_be_told_of_who_is_right() {
             let (group, _) = filled(&bench);
             flip(&bench, member, AT);
             let repaired = run(scrub(&group, ScrubMode::Repair));
-            assert_eq!((repaired.mismatched, repaired.repaired), (1, 1), "{level:?} {member}");
+            assert_eq!(
+                (repaired.mismatched, repaired.repaired),
+                (1, 1),
+                "{level:?} {member}"
+            );
             let after = run(scrub(&group, ScrubMode::Check));
             assert_eq!(after.mismatched, 0, "{level:?} {member}");
         }
@@ -166,7 +182,9 @@ fn what_cannot_be_read_is_counted_and_written_anew_from_the_others() {
         let bench = Bench::new(level, count);
         let (group, content) = filled(&bench);
         let place = data_start(&bench, 1) + AT / 4096 * 4096;
-        bench.devices[1].1.spoil(ByteRange::between(place + 512, place + 1024));
+        bench.devices[1]
+            .1
+            .spoil(ByteRange::between(place + 512, place + 1024));
         let found = run(scrub(&group, ScrubMode::Check));
         assert_eq!((found.unreadable, found.mismatched), (1, 0), "{level:?}");
         assert_eq!((found.repaired, found.unrepairable), (0, 0), "{level:?}");
@@ -175,7 +193,10 @@ fn what_cannot_be_read_is_counted_and_written_anew_from_the_others() {
         let mended = run(scrub(&group, ScrubMode::Repair));
         assert_eq!((mended.unreadable, mended.repaired), (1, 1), "{level:?}");
         let written = bench.devices[1].1.take_written();
-        assert!(written.contains(&ByteRange::between(place, place + 4096)), "{level:?}");
+        assert!(
+            written.contains(&ByteRange::between(place, place + 4096)),
+            "{level:?}"
+        );
         bench.devices[1].1.spoil(ByteRange::between(0, 0));
         assert_eq!(read(&group, 0, content.len()), content, "{level:?}");
         assert_eq!(group.state(), GroupState::Optimal);
@@ -230,7 +251,11 @@ fn with_a_member_missing_nothing_is_compared_but_copies_that_are_still_two() {
             true => (blocks_of(&group), 0),
             false => (0, group.capacity()),
         };
-        assert_eq!((findings.checked, findings.left_out), (checked, left_out), "{level:?}");
+        assert_eq!(
+            (findings.checked, findings.left_out),
+            (checked, left_out),
+            "{level:?}"
+        );
     }
 }
 
@@ -299,7 +324,11 @@ fn a_repair_of_a_row_holds_also_where_the_journal_still_has_what_was_there() {
     done(group.flush()).unwrap();
     // Over what is there: through the journal.
     write(&group, 0, &[0xee; 64 << 10]).unwrap();
-    let untouched = group.layout.pieces(ByteRange::between(8 << 10, 9 << 10)).next().unwrap();
+    let untouched = group
+        .layout
+        .pieces(ByteRange::between(8 << 10, 9 << 10))
+        .next()
+        .unwrap();
     flip(&bench, untouched.first_member, untouched.member_at);
     assert_eq!(run(scrub(&group, ScrubMode::Repair)).repaired, 1);
     drop(group);
