@@ -212,6 +212,16 @@ mod tests {
     }
 
     #[test]
+    fn how_often_is_in_hours_or_days_or_never() {
+        assert_eq!(every("12h"), Ok(Every(Some(Natural(12)))));
+        assert_eq!(every("30d"), Ok(Every(Some(Natural(720)))));
+        assert_eq!(every("none"), Ok(Every(None)));
+        for wrong in ["0h", "367d", "30", "1w", "h", "-1d", "99999999999d", ""] {
+            assert!(every(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn ranges_are_in_bytes_or_in_tracks() {
         let bytes = |offset, length| {
             Extent::Bytes(Range {
