@@ -218,17 +218,31 @@ impl Appliance {
         Ok(())
     }
 
-    /// Has the scrub of a group that is under way go on or not, and as fast as that. Forgotten when the appliance ends.
-    pub async fn hold_scrub(&self, id: GroupId, paused: bool, limit: Option<u64>) -> Result<(), VerbError> {
+    /// Has the scrub with this identity go on or not, where it is under way, and as fast as that; over starts too.
+    pub async fn hold_scrub(
+        &self,
+        id: GroupId,
+        scrub: OperationId,
+        paused: bool,
+        limit: Option<u64>,
+    ) -> Result<(), VerbError> {
+        let _turn = self.turn.lock().await;
         let group = self.serving_group(self.group_number(id).await?)?;
-        // Each time begins its pace anew: only where it is another one.
-        if group.scrub_limit() != limit {
-            group.set_scrub_limit(limit);
+        let _one_change = group.change_scrub().await;
+        if group.scrub().is_none_or(|run| run.id != scrub) {
+            return Ok(());
         }
-        if group.is_scrub_paused() != paused {
-            group.set_scrub_paused(paused);
-        }
-        Ok(())
+        // It is as it was last stored that a start goes on with: what it has mended is made durable first.
+        group.flush_scrubbed().await?;
+        let Some(run) = group.hold_scrub(paused, limit) else {
+            return Ok(());
+        };
+        let group = group.id();
+        Ok(self
+            .ledger
+            .store
+            .commit(vec![Record::ScrubAt { group, run }])
+            .await?)
     }
 }
 

@@ -68,7 +68,6 @@ pub struct GroupStatus {
 #[derive(Debug, Clone, Default)]
 pub struct ScrubStatus {
     pub running: Option<ScrubRun>,
-    pub paused: bool,
     /// The last one that is over.
     pub last: Option<ScrubEnded>,
     pub schedule: Option<ScrubSchedule>,
@@ -80,7 +79,6 @@ impl ScrubStatus {
     fn of(stored: &Scrubs) -> Self {
         Self {
             running: stored.running.clone(),
-            paused: false,
             last: stored.last.clone(),
             schedule: stored.schedule,
             due: stored.due(),
@@ -206,7 +204,6 @@ impl Appliance {
                 record: group.record(),
                 scrub: ScrubStatus {
                     running: group.scrub(),
-                    paused: group.is_scrub_paused(),
                     ..unknown.scrub
                 },
                 ..unknown

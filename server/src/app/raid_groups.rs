@@ -324,6 +324,8 @@ pub async fn change(app: &App, operation: Uuid, id: Uuid, change: RaidGroupChang
             .map(|schedule| schedule.map(scrubs::schedule_to_engine)),
     };
     app.verb(async move |appliance| {
+        // A schedule begins to count now.
+        appliance.tell_time(scrubs::seconds_now());
         appliance
             .change_group(OperationId(operation), GroupId(id), wanted)
             .await

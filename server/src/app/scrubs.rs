@@ -25,6 +25,7 @@ pub async fn start(app: &App, operation: Uuid, id: Uuid, wanted: Scrub) -> Resul
     let total = app
         .verb(async move |appliance| {
             let (operation, id) = (OperationId(operation), GroupId(id));
+            appliance.tell_time(seconds_now());
             appliance.start_scrub(operation, id, mode, limit).await?;
             let status = appliance.find_group(id).await;
             Ok(status.and_then(|status| Some(status.scrub.running?.findings.total)))
@@ -108,16 +109,16 @@ pub fn mode(mode: EngineMode) -> ScrubMode {
 pub fn view(status: &ScrubStatus) -> Scrubs {
     Scrubs {
         due_at: moment(status.due),
-        running: status.running.as_ref().map(|run| running(run, status.paused)),
+        running: status.running.as_ref().map(running),
         last: status.last.as_ref().map(ended),
     }
 }
 
-fn running(run: &ScrubRun, paused: bool) -> ScrubRunning {
+fn running(run: &ScrubRun) -> ScrubRunning {
     ScrubRunning {
         id: run.id.0,
         mode: mode(run.mode),
-        paused,
+        paused: run.paused,
         began_at: moment(run.begun_at),
         findings: findings(&run.findings),
     }
@@ -152,6 +153,11 @@ pub fn findings(found: &Found) -> ScrubFindings {
         bytes_total: Bytes(found.total),
         places: places.collect(),
     }
+}
+
+/// What the engine is told of the time: seconds since 1970.
+pub fn seconds_now() -> u64 {
+    u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(0)
 }
 
 fn moment(seconds: Option<u64>) -> Option<Timestamp> {

@@ -107,18 +107,32 @@ fn an_operation_that_is_repeated_begins_one_scrub_and_another_one_is_refused() {
 fn a_scrub_keeps_to_its_limit_and_to_a_pause() {
     run(async {
         let bench = Bench::new(2);
-        let (appliance, _group) = flipped(&bench).await;
-        start(&appliance, &bench, ScrubMode::Check, Some(MIB)).await;
+        let (appliance, group) = flipped(&bench).await;
+        drop(group);
+        let id = start(&appliance, &bench, ScrubMode::Check, Some(MIB)).await;
         seconds(2).await;
-        let done = async || status(&appliance).await.running.unwrap().findings.done;
-        let at = done().await;
+        let at = status(&appliance).await.running.unwrap().findings.done;
         assert!((2 * MIB..3 * MIB).contains(&at), "{at}");
-        appliance.hold_scrub(GROUP, true, Some(MIB)).await.unwrap();
+        appliance.hold_scrub(GROUP, id, true, Some(MIB)).await.unwrap();
         seconds(60).await;
-        let paused_at = done().await;
+        let paused_at = status(&appliance).await.running.unwrap().findings.done;
         assert!(paused_at <= at + (256 << 10));
-        assert!(status(&appliance).await.paused);
-        appliance.hold_scrub(GROUP, false, None).await.unwrap();
+        assert!(status(&appliance).await.running.unwrap().paused);
+        drop(appliance);
+        let appliance = bench.open(&[0, 1]).await;
+        seconds(60).await;
+        let running = status(&appliance).await.running.unwrap();
+        assert!(
+            running.paused && running.findings.done <= paused_at,
+            "{running:?}"
+        );
+        // Of another scrub.
+        appliance
+            .hold_scrub(GROUP, bench.op(), false, None)
+            .await
+            .unwrap();
+        assert!(status(&appliance).await.running.unwrap().paused);
+        appliance.hold_scrub(GROUP, id, false, None).await.unwrap();
         seconds(1).await;
         assert_eq!(status(&appliance).await.last.unwrap().findings.done, 6 * MIB);
     });
@@ -239,10 +253,7 @@ fn a_group_that_is_deleted_takes_its_scrub_and_its_schedule_with_it() {
         let request = crate::appliance::tests::group(Level::Raid1, 2);
         appliance.create_group(bench.op(), &request).await.unwrap();
         schedule(&appliance, &bench, Some(1)).await;
-        let group = appliance.group(GroupNumber(0)).unwrap();
-        group.set_scrub_paused(true);
         start(&appliance, &bench, ScrubMode::Check, None).await;
-        drop(group);
         appliance.delete_group(bench.op(), GROUP).await.unwrap();
         appliance.create_group(bench.op(), &request).await.unwrap();
         let scrub = status(&appliance).await;

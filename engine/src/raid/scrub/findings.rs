@@ -68,8 +68,9 @@ pub struct ScrubRun {
     pub mode: ScrubMode,
     /// Seconds since 1970, where the time was known.
     pub begun_at: Option<u64>,
-    /// Bytes per second, as it was begun with.
+    /// Bytes per second.
     pub limit: Option<u64>,
+    pub paused: bool,
     /// Where it goes on: an address of what is known of the group's space.
     pub at: u64,
     pub findings: ScrubFindings,

@@ -113,6 +113,10 @@ impl Runner {
             return Ok(());
         }
         match (job.state, kind(job)) {
+            // The engine scrubs whether or not there is a task: it has to be told.
+            (JobState::Cancelling, Some(JobKind::Scrub)) => {
+                self.work_on(job.clone(), JobKind::Scrub, control);
+            }
             (JobState::Cancelling, _) => {
                 work::finish(&self.app, job.id, &Outcome::Cancelled(None)).await?;
             }

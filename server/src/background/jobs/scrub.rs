@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use ashlar_engine::appliance::{Appliance, GroupStatus, VerbError};
+use ashlar_engine::appliance::GroupStatus;
 use ashlar_engine::raid::GroupState;
 use ashlar_engine::types::{GroupId, OperationId};
 use ashlar_openapi::jobs::JobKind;
 use ashlar_openapi::{Problem, ProblemType};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::work::{Cancelled, Outcome, Progress, Work};
@@ -25,14 +24,12 @@ const GONE: &str = "the RAID group does not know of this scrub any more";
 
 /// Tells the engine what time it is.
 pub async fn tell_time(app: &App) {
-    let now = OffsetDateTime::now_utc().unix_timestamp();
-    if let Ok(now) = u64::try_from(now) {
-        // Where there is no appliance, there is nothing to begin.
-        let _ = app
-            .engine
-            .with(async move |appliance| appliance.tell_time(now))
-            .await;
-    }
+    let now = scrubs::seconds_now();
+    // Where there is no appliance, there is nothing to begin.
+    let _ = app
+        .engine
+        .with(async move |appliance| appliance.tell_time(now))
+        .await;
 }
 
 /// Makes a job for every scrub that has none.
@@ -79,7 +76,7 @@ pub async fn run(work: &mut Work) -> Result<Outcome, Cancelled> {
         let asked = work.app.engine.with(async move |appliance| {
             let steered = match control.state {
                 JobState::Cancelling => appliance.cancel_scrub(group, scrub).await,
-                _ => hold(appliance, group, scrub, paused, control.limit).await,
+                _ => appliance.hold_scrub(group, scrub, paused, control.limit).await,
             };
             (steered, appliance.find_group(group).await)
         });
@@ -116,24 +113,6 @@ pub async fn run(work: &mut Work) -> Result<Outcome, Cancelled> {
         })
         .await;
         work.control_changed(LOOK).await;
-    }
-}
-
-/// Holds up this scrub, and no later one.
-async fn hold(
-    appliance: &Appliance,
-    group: GroupId,
-    scrub: OperationId,
-    paused: bool,
-    limit: Option<u64>,
-) -> Result<(), VerbError> {
-    let status = appliance.find_group(group).await;
-    let runs = status
-        .and_then(|status| status.scrub.running)
-        .is_some_and(|run| run.id == scrub);
-    match runs {
-        true => appliance.hold_scrub(group, paused, limit).await,
-        false => Ok(()),
     }
 }
 
