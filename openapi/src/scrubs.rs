@@ -76,7 +76,6 @@ pub struct ScrubFindings {
 /// A scrub under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScrubRunning {
-    pub id: Uuid,
     pub mode: ScrubMode,
     pub paused: bool,
     /// `null` where the time was not known.
@@ -87,7 +86,6 @@ pub struct ScrubRunning {
 /// A scrub that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScrubEnded {
-    pub id: Uuid,
     pub mode: ScrubMode,
     /// It was ended before all was looked at.
     pub cancelled: bool,

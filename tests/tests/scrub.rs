@@ -186,7 +186,7 @@ fn a_scrub_is_held_up_by_its_job_and_goes_on_where_it_stood_after_the_programs_d
         stands(&now) > 0 && stands(&now) <= stands(&paused),
         "{now:#}\n{paused:#}"
     );
-    assert_eq!(now["running"]["id"], paused["running"]["id"]);
+    assert_eq!(now["running"]["began_at"], paused["running"]["began_at"]);
     api.with("if-match", "*")
         .patch(&job, &json!({"rate_limit_bytes_per_s": null}))
         .granted();
@@ -194,7 +194,7 @@ fn a_scrub_is_held_up_by_its_job_and_goes_on_where_it_stood_after_the_programs_d
     let ended = api.get(&format!("{job}?wait=60s")).granted();
     assert_eq!(ended["state"], "succeeded", "{ended:#}");
     let last = group(&api)["scrubs"]["last"].clone();
-    assert_eq!(last["id"], paused["running"]["id"]);
+    assert_eq!(last["began_at"], paused["running"]["began_at"]);
     assert_eq!(last["findings"]["mismatched_blocks"], 0);
     server.stop();
 }

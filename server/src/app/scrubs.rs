@@ -116,7 +116,6 @@ pub fn view(status: &ScrubStatus) -> Scrubs {
 
 fn running(run: &ScrubRun) -> ScrubRunning {
     ScrubRunning {
-        id: run.id.0,
         mode: mode(run.mode),
         paused: run.paused,
         began_at: moment(run.begun_at),
@@ -126,7 +125,6 @@ fn running(run: &ScrubRun) -> ScrubRunning {
 
 fn ended(ended: &Ended) -> ScrubEnded {
     ScrubEnded {
-        id: ended.id.0,
         mode: mode(ended.mode),
         cancelled: ended.cancelled,
         began_at: moment(ended.begun_at),
