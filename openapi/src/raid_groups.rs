@@ -76,6 +76,8 @@ pub struct RaidGroup {
     pub name: Option<Name>,
     pub level: RaidLevel,
     pub stripe_unit_bytes: Bytes,
+    /// Whether what its members hold has checksums (CRC32C of each 4 KiB).
+    pub checksums: bool,
     /// Length of a logical device.
     pub slice_length_bytes: Bytes,
     pub capacity_bytes: Bytes,
@@ -123,6 +125,10 @@ pub struct NewRaidGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub slice_length_bytes: Option<Bytes>,
+    /// Whether what the members hold gets checksums, so that silent damage is found and mended; it does unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub checksums: Option<bool>,
 }
 
 /// Space of a larger member that its group does not use.

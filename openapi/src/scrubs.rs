@@ -57,13 +57,13 @@ pub struct ScrubPlace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScrubFindings {
     pub checked_blocks: Bytes,
-    /// Their copies differ, or their sums do not fit the data.
+    /// Their copies differ, their sums do not fit the data, or a part does not fit its checksum.
     pub mismatched_blocks: Bytes,
     /// Places of 4 KiB on one member that cannot be read.
     pub unreadable_places: Bytes,
     /// Mismatched blocks and unreadable places that were mended.
     pub repaired: Bytes,
-    /// Unreadable places that cannot be had from the other members.
+    /// Places that are unreadable or do not fit their checksum, and cannot be had from the other members.
     pub unrepairable: Bytes,
     /// What could not be compared: a member was missing, or copies were still to be made equal there.
     pub left_out_bytes: Bytes,

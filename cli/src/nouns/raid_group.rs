@@ -45,6 +45,9 @@ pub(crate) struct Create {
     /// Length of a logical device: a power of two from 1MiB up to the smallest volume [default: as large as that]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     slice_length: Option<Bytes>,
+    /// Keep no checksums of what the members hold: silent damage is not found then
+    #[arg(long)]
+    no_checksums: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -234,6 +237,7 @@ impl Create {
             members: find_devices(cx, &self.devices).await?,
             stripe_unit_bytes: self.stripe_unit,
             slice_length_bytes: self.slice_length,
+            checksums: self.no_checksums.then_some(false),
         };
         let common = Common {
             dry_run: self.dry_run.dry_run,

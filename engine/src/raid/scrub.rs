@@ -228,8 +228,7 @@ impl Group {
         }
     }
 
-    /// Compares a chunk that was written. Whatever else will tell which member is right about a block (checksums) is to be
-    /// asked where the copies of a block, or the columns of a row, are weighed against each other.
+    /// Compares a chunk that was written.
     async fn scrub_chunk(
         &self,
         chunk: ByteRange,

@@ -69,6 +69,14 @@ pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
 
 impl Bench {
     pub(super) fn new(level: Level, members: u32) -> Self {
+        Self::with_checksums(level, members, true)
+    }
+
+    pub(super) fn without_checksums(level: Level, members: u32) -> Self {
+        Self::with_checksums(level, members, false)
+    }
+
+    fn with_checksums(level: Level, members: u32, checksums: bool) -> Self {
         let ids = IdSource::from_seed(3);
         let layout = Layout {
             level,
@@ -77,7 +85,7 @@ impl Bench {
             member_len: MEMBER,
         };
         let granule = if layout.sums() > 0 { GRANULE / 2 } else { GRANULE };
-        let log = log_len(&layout, granule, REGION);
+        let log = log_len(&layout, granule, REGION, checksums);
         let devices: Vec<_> = (0..members)
             .map(|_| {
                 (
@@ -99,6 +107,7 @@ impl Bench {
                 region: REGION,
                 slice: 64 << 10,
                 first_logical_device: LogicalDeviceNumber(0),
+                checksums,
                 members,
             },
             &ids,
@@ -111,6 +120,15 @@ impl Bench {
         let bench = Self { devices, journal };
         bench.begin_journals();
         bench
+    }
+
+    pub(super) fn record(&self) -> GroupRecord {
+        self.journal.newest.lock().unwrap().clone()
+    }
+
+    /// Everybody who is out comes back, and gets what it lacks.
+    pub(super) fn return_all(&self, group: &Group) {
+        return_all(self, group);
     }
 
     pub(super) fn member(device: DeviceId, log: u64) -> MemberRecord {
@@ -391,8 +409,9 @@ proptest! {
             (Level::Raid6, 6),
         ]),
         steps in proptest::collection::vec((0u8..3, 0u64..480, 1u64..80, any::<u8>()), 1..60),
+        checksums: bool,
     ) {
-        let bench = Bench::new(level, members);
+        let bench = Bench::with_checksums(level, members, checksums);
         let mut group = bench.open();
         let capacity = group.capacity().min(256 << 10);
         let mut model = vec![0u8; usize::try_from(capacity).unwrap()];
@@ -506,8 +525,9 @@ proptest! {
     fn groups_with_sums_read_like_plain_memory_while_members_come_and_go(
         (level, members) in with_sums(),
         steps in steps(),
+        checksums: bool,
     ) {
-        let bench = Bench::new(level, members);
+        let bench = Bench::with_checksums(level, members, checksums);
         let mut group = bench.open();
         let capacity = group.capacity().min(256 << 10);
         let mut model = vec![0u8; usize::try_from(capacity).unwrap()];

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::code::{Column, Recovery, Row};
-use super::row::{ColumnSet, Place, Stretch};
+use super::row::{ColumnSet, NotGiven, Place, Stretch};
 use crate::io::{IoBuf, IoError};
 use crate::raid::group::Group;
 use crate::raid::membership::Members;
@@ -58,11 +58,14 @@ impl Group {
             Ok(columns) => {
                 let unfitting = self.unfitting_sums(block, &columns);
                 findings.mismatched += u64::from(!unfitting.is_empty());
-                (self.wrong_columns(block, &columns, unfitting), false)
+                let wrong = self.wrong_columns(block, &columns, unfitting);
+                (wrong, ColumnSet::default())
             }
-            Err(unreadable) if self.has_all_columns(&self.members.load(), block) => {
+            Err(NotGiven { columns, unfit }) if self.has_all_columns(&self.members.load(), block) => {
+                let unreadable = columns.without(unfit);
                 findings.unreadable += unreadable.len() as u64;
-                (unreadable, true)
+                findings.mismatched += u64::from(!unfit.is_empty());
+                (columns, unreadable)
             }
             // A device failed just now.
             Err(_) => {
@@ -73,20 +76,22 @@ impl Group {
         findings.checked += 1;
         for column in wrong.iter() {
             let member = self.layout.member_of(block.row, column);
+            let is_unreadable = unreadable.contains(column);
             findings.list(Self::scrub_place(
                 &members,
                 member,
                 block.range.start(),
-                unreadable,
+                is_unreadable,
             ));
         }
-        if unreadable && wrong.len() > self.layout.sums() {
+        if wrong.len() > self.layout.sums() {
             findings.unrepairable += wrong.len() as u64;
         } else if mode == ScrubMode::Repair && !wrong.is_empty() {
             // What the journal has of it would be written over it by the next start.
             self.free_range(block.range).await?;
             self.write_columns(block, wrong, wrong).await?;
-            findings.repaired += if unreadable { wrong.len() as u64 } else { 1 };
+            let mismatched = !wrong.without(unreadable).is_empty();
+            findings.repaired += unreadable.len() as u64 + u64::from(mismatched);
         }
         Ok(())
     }

@@ -4,14 +4,31 @@ use smallvec::SmallVec;
 
 use super::blocks;
 use super::findings::{BLOCK, ScrubFindings, ScrubMode};
-use crate::device::{Completion, Io, Request};
-use crate::io::{BufSlice, IoBuf, IoError};
+use crate::device::{Io, Request};
+use crate::io::{BufSlice, IoError};
+use crate::raid::checks::{Read, Unread};
 use crate::raid::group::Group;
 use crate::raid::layout::Piece;
 use crate::raid::membership::Members;
 
-/// What a member in sync has; `None`: the place cannot be read.
-type Copies = SmallVec<[(usize, Option<BufSlice>); 4]>;
+/// What a member in sync has.
+enum Copy {
+    Is(BufSlice),
+    Unreadable,
+    /// It was read, and does not fit its checksum.
+    Unfit,
+}
+
+impl Copy {
+    fn content(&self) -> Option<&BufSlice> {
+        match self {
+            Self::Is(content) => Some(content),
+            Self::Unreadable | Self::Unfit => None,
+        }
+    }
+}
+
+type Copies = SmallVec<[(usize, Copy); 4]>;
 
 impl Group {
     /// Compares the copies of a piece. The caller holds a claim on it.
@@ -22,7 +39,7 @@ impl Group {
         findings: &mut ScrubFindings,
     ) -> Result<(), IoError> {
         let members = self.members.load_full();
-        let copies = self.read_copies(&members, piece).await;
+        let copies = self.read_every_copy(&members, piece).await;
         if copies.len() < self.layout.copies().min(2) {
             findings.left_out += piece.range.len();
             return Ok(());
@@ -50,27 +67,24 @@ impl Group {
         findings: &mut ScrubFindings,
     ) -> Result<(), IoError> {
         let members = self.members.load_full();
-        let copies = self.read_copies(&members, block).await;
-        let unreadable = copies.iter().filter(|(_, content)| content.is_none()).count() as u64;
+        let copies = self.read_every_copy(&members, block).await;
+        let is_unreadable = |copy: &Copy| matches!(copy, Copy::Unreadable);
+        let unreadable = copies.iter().filter(|(_, copy)| is_unreadable(copy)).count() as u64;
         findings.checked += 1;
         findings.unreadable += unreadable;
         let right = right_copy(&copies);
         let mut wrong: SmallVec<[usize; 4]> = SmallVec::new();
-        for (member, content) in &copies {
-            if !is_same(content.as_ref(), right) {
+        for (member, copy) in &copies {
+            if right.is_none() || !is_same(copy.content(), right) {
                 wrong.push(*member);
-                findings.list(Self::scrub_place(
-                    &members,
-                    *member,
-                    block.member_at,
-                    content.is_none(),
-                ));
+                let unreadable = is_unreadable(copy);
+                findings.list(Self::scrub_place(&members, *member, block.member_at, unreadable));
             }
         }
         let mismatched = u64::from(wrong.len() as u64 > unreadable);
         findings.mismatched += mismatched;
         let Some(right) = right else {
-            findings.unrepairable += unreadable;
+            findings.unrepairable += wrong.len() as u64;
             return Ok(());
         };
         if mode == ScrubMode::Repair && !wrong.is_empty() {
@@ -88,17 +102,17 @@ impl Group {
         copies: &Copies,
         right: &BufSlice,
     ) -> Result<(), IoError> {
+        let values = self.values_of(block.member_at, right.as_slice());
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for member in self.layout.column_members(block.first_member) {
-            let has_it = |(of, content): &(usize, Option<BufSlice>)| {
-                *of == member && is_same(content.as_ref(), Some(right))
-            };
+            let has_it = |(of, copy): &(usize, Copy)| *of == member && is_same(copy.content(), Some(right));
             let Some(device) = members.writable(member) else {
                 continue;
             };
             if !copies.iter().any(has_it) {
                 let at = members.record.members[member].data_start + block.member_at;
                 let data = right.clone();
+                members.note(member, block.member_at, values.as_ref());
                 operations.push((member, device.start(Request::Write { at, data, fua: false })));
             }
         }
@@ -106,28 +120,23 @@ impl Group {
     }
 
     /// A piece from every copy in sync. A member whose device fails is taken out and has none.
-    async fn read_copies(&self, members: &Members, piece: &Piece) -> Copies {
-        let len = usize::try_from(piece.range.len()).expect("a chunk fits memory");
-        let mut reads: SmallVec<[(usize, Io); 4]> = SmallVec::new();
+    async fn read_every_copy(&self, members: &Members, piece: &Piece) -> Copies {
+        let mut reads: SmallVec<[Read; 4]> = SmallVec::new();
         for member in self.layout.column_members(piece.first_member) {
             if let Some(device) = members.readable(member) {
-                let at = members.record.members[member].data_start + piece.member_at;
-                let buf = IoBuf::new(len);
-                reads.push((member, device.start(Request::Read { at, buf })));
+                reads.push(members.start_read(member, device, piece.member_range()));
             }
         }
         let mut copies = Copies::new();
         let mut failed = SmallVec::<[usize; 4]>::new();
-        for (member, io) in &mut reads {
-            let device = members.readable(*member).expect("the read was started on it");
-            let completion = (&mut *io).await;
-            match device.settle(io, completion) {
-                Completion {
-                    result: Ok(()),
-                    buf: Some(buf),
-                } => copies.push((*member, Some(buf.into_slice()))),
-                _ if device.failure().is_some() => failed.push(*member),
-                _ => copies.push((*member, None)),
+        for read in &mut reads {
+            let member = read.member;
+            let device = members.readable(member).expect("the read was started on it");
+            match members.end_read(read).await {
+                Ok(buf) => copies.push((member, Copy::Is(buf.into_slice()))),
+                Err(_) if device.failure().is_some() => failed.push(member),
+                Err(Unread::Unfit { .. }) => copies.push((member, Copy::Unfit)),
+                Err(Unread::Failed(_)) => copies.push((member, Copy::Unreadable)),
             }
         }
         if !failed.is_empty() {
@@ -144,14 +153,14 @@ fn is_same(one: Option<&BufSlice>, other: Option<&BufSlice>) -> bool {
 
 /// Whether all could be read and are the same.
 fn all_equal(copies: &Copies) -> bool {
-    let first = copies.first().and_then(|(_, content)| content.as_ref());
-    first.is_some() && copies.iter().all(|(_, content)| is_same(content.as_ref(), first))
+    let first = copies.first().and_then(|(_, copy)| copy.content());
+    first.is_some() && copies.iter().all(|(_, copy)| is_same(copy.content(), first))
 }
 
 /// The content that counts: what most copies have, and of those that are had equally often the one that the first copy
 /// has. `None` where none can be read.
 fn right_copy(copies: &Copies) -> Option<&BufSlice> {
-    let readable = || copies.iter().filter_map(|(_, content)| content.as_ref());
+    let readable = || copies.iter().filter_map(|(_, copy)| copy.content());
     let votes = |content: &BufSlice| {
         readable()
             .filter(|other| other.as_slice() == content.as_slice())

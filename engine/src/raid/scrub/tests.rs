@@ -79,7 +79,7 @@ fn blocks_of(group: &Group) -> u64 {
 #[test]
 fn what_is_equal_has_nothing_to_be_found_and_all_of_it_is_looked_at() {
     for (level, count) in LEVELS.into_iter().chain([(Level::Raid0, 2)]) {
-        let bench = Bench::new(level, count);
+        let bench = Bench::without_checksums(level, count);
         let (group, _) = filled(&bench);
         let expected = ScrubFindings {
             checked: blocks_of(&group),
@@ -95,7 +95,7 @@ fn what_is_equal_has_nothing_to_be_found_and_all_of_it_is_looked_at() {
 fn a_check_finds_one_flipped_bit_on_any_member_and_changes_nothing() {
     for (level, count) in LEVELS {
         for member in 0..count as usize {
-            let bench = Bench::new(level, count);
+            let bench = Bench::without_checksums(level, count);
             let (group, _) = filled(&bench);
             flip(&bench, member, AT);
             let before = members(&bench);
@@ -120,7 +120,7 @@ fn a_check_finds_one_flipped_bit_on_any_member_and_changes_nothing() {
 fn a_repair_gives_the_content_back_where_it_can_be_told_who_is_right() {
     for (level, count) in [(Level::Raid1, 3), (Level::Raid6, 5)] {
         for member in 0..count as usize {
-            let bench = Bench::new(level, count);
+            let bench = Bench::without_checksums(level, count);
             let (group, content) = filled(&bench);
             let before = members(&bench);
             flip(&bench, member, AT);
@@ -145,7 +145,7 @@ fn a_repair_gives_the_content_back_where_it_can_be_told_who_is_right() {
 fn a_repair_makes_equal_what_it_cannot_be_told_of_who_is_right() {
     for (level, count) in LEVELS {
         for member in 0..count as usize {
-            let bench = Bench::new(level, count);
+            let bench = Bench::without_checksums(level, count);
             let (group, _) = filled(&bench);
             flip(&bench, member, AT);
             let repaired = run(scrub(&group, ScrubMode::Repair));
@@ -162,7 +162,7 @@ fn a_repair_makes_equal_what_it_cannot_be_told_of_who_is_right() {
 
 #[test]
 fn what_two_wrong_columns_of_a_row_leave_gets_new_sums() {
-    let bench = Bench::new(Level::Raid6, 5);
+    let bench = Bench::without_checksums(Level::Raid6, 5);
     let (group, _) = filled(&bench);
     // Row 4: the third and the fourth unit of a rotated row hold data.
     let data = |column| group.layout.member_of(AT / (8 << 10), column);
@@ -179,7 +179,7 @@ fn what_two_wrong_columns_of_a_row_leave_gets_new_sums() {
 #[test]
 fn what_cannot_be_read_is_counted_and_written_anew_from_the_others() {
     for (level, count) in LEVELS {
-        let bench = Bench::new(level, count);
+        let bench = Bench::without_checksums(level, count);
         let (group, content) = filled(&bench);
         let place = data_start(&bench, 1) + AT / 4096 * 4096;
         bench.devices[1]
@@ -205,7 +205,7 @@ fn what_cannot_be_read_is_counted_and_written_anew_from_the_others() {
 
 #[test]
 fn what_nobody_else_has_cannot_be_mended() {
-    let bench = Bench::new(Level::Raid0, 2);
+    let bench = Bench::without_checksums(Level::Raid0, 2);
     let (group, _) = filled(&bench);
     let place = data_start(&bench, 1) + 8192;
     bench.devices[1].1.spoil(ByteRange::between(place, place + 8192));
@@ -219,7 +219,7 @@ fn what_nobody_else_has_cannot_be_mended() {
 
 #[test]
 fn what_a_crash_left_to_be_made_equal_is_no_mismatch() {
-    let bench = Bench::new(Level::Raid1, 2);
+    let bench = Bench::without_checksums(Level::Raid1, 2);
     let (group, _) = filled(&bench);
     drop(group);
     flip(&bench, 1, AT);
@@ -241,7 +241,7 @@ fn with_a_member_missing_nothing_is_compared_but_copies_that_are_still_two() {
         (Level::Raid5, 4, false),
         (Level::Raid6, 5, false),
     ] {
-        let bench = Bench::new(level, count);
+        let bench = Bench::without_checksums(level, count);
         let (group, _) = filled(&bench);
         bench.devices[0].1.fail_everything(true);
         write(&group, 0, &[1; 512]).unwrap();
@@ -262,7 +262,7 @@ fn with_a_member_missing_nothing_is_compared_but_copies_that_are_still_two() {
 #[test]
 fn space_that_was_never_written_or_was_trimmed_is_passed_over() {
     for (level, count) in LEVELS {
-        let bench = Bench::new(level, count);
+        let bench = Bench::without_checksums(level, count);
         let (group, _) = filled(&bench);
         done(group.zero(ByteRange::between(0, group.capacity()), false, false)).unwrap();
         flip(&bench, 0, AT);
@@ -273,7 +273,7 @@ fn space_that_was_never_written_or_was_trimmed_is_passed_over() {
 
 #[test]
 fn a_scrub_that_is_paused_or_taken_away_goes_no_further_and_goes_on_where_it_stood() {
-    let bench = Bench::new(Level::Raid5, 3);
+    let bench = Bench::without_checksums(Level::Raid5, 3);
     let (group, _) = filled(&bench);
     // A part that was looked at: what changes there now is not seen any more.
     let mut stood = group.new_scrub(id(7), ScrubMode::Check);
@@ -297,7 +297,7 @@ fn a_scrub_that_is_paused_or_taken_away_goes_no_further_and_goes_on_where_it_sto
 
 #[test]
 fn a_scrub_that_is_taken_away_in_the_middle_of_a_chunk_says_nothing_more() {
-    let bench = Bench::new(Level::Raid1, 2);
+    let bench = Bench::without_checksums(Level::Raid1, 2);
     let (group, _) = filled(&bench);
     group.set_scrub(Some(group.new_scrub(id(1), ScrubMode::Check)));
     run(async {
@@ -318,7 +318,7 @@ fn a_scrub_that_is_taken_away_in_the_middle_of_a_chunk_says_nothing_more() {
 
 #[test]
 fn a_repair_of_a_row_holds_also_where_the_journal_still_has_what_was_there() {
-    let bench = Bench::new(Level::Raid5, 3);
+    let bench = Bench::without_checksums(Level::Raid5, 3);
     let group = bench.open();
     let content = content(group.capacity());
     write(&group, 0, &content).unwrap();
@@ -344,7 +344,7 @@ proptest! {
         (level, count) in proptest::sample::select(&LEVELS[..]),
         writes in proptest::collection::vec((0u64..400, 1u64..80, any::<u8>()), 1..40),
     ) {
-        let bench = Bench::new(level, count);
+        let bench = Bench::without_checksums(level, count);
         let (group, mut model) = filled(&bench);
         let group = Arc::new(group);
         let device = &bench.devices[0].1;
@@ -394,7 +394,7 @@ proptest! {
 
 #[test]
 fn a_write_waits_until_the_chunk_that_is_compared_is_through() {
-    let bench = Bench::new(Level::Raid1, 2);
+    let bench = Bench::without_checksums(Level::Raid1, 2);
     let (group, _) = filled(&bench);
     let device: &MemoryDevice = &bench.devices[0].1;
     run(async {
