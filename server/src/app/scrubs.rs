@@ -27,8 +27,14 @@ pub async fn start(app: &App, operation: Uuid, id: Uuid, wanted: Scrub) -> Resul
             let (operation, id) = (OperationId(operation), GroupId(id));
             appliance.tell_time(seconds_now());
             appliance.start_scrub(operation, id, mode, limit).await?;
-            let status = appliance.find_group(id).await;
-            Ok(status.and_then(|status| Some(status.scrub.running?.findings.total)))
+            let Some(status) = appliance.find_group(id).await else {
+                return Ok(None);
+            };
+            // Asked for again after a crash, it may be over.
+            let running = status.scrub.running.map(|run| (run.id, run.findings.total));
+            let last = status.scrub.last.map(|last| (last.id, last.findings.total));
+            let mut known = [running, last].into_iter().flatten();
+            Ok(known.find(|(of, _)| *of == operation).map(|(_, total)| total))
         })
         .await?;
     Ok(Done {
