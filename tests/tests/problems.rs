@@ -394,8 +394,7 @@ fn scrubs(seen: &mut Seen) {
     let api = server.api();
     ground::small(&home, &api);
     let mut host = Client::attach(&server.nbd(), "vol0").expect("the volume is exported");
-    host.write(0, &[1; MIB as usize])
-        .expect("the volume takes writes");
+    host.write(0, &[1; 1 << 20]).expect("the volume takes writes");
     let slow = json!({"mode": "check", "rate_limit_bytes_per_s": 1});
     let scrub = || api.post(&format!("/raid-groups/{}/scrub", group_id(0)), &slow);
     scrub().granted();
