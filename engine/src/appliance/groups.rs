@@ -296,7 +296,7 @@ impl Appliance {
         let record = GroupRecord::new(new, &self.ids);
         let devices = self.member_devices(&record);
         for (member, device) in devices.iter().flatten().enumerate() {
-            Group::format_member(device, record.members[member].log).await?;
+            Group::format_member(&record, device, record.members[member].log).await?;
             Group::begin_journal(&record, member, device).await?;
             self.ledger
                 .label(device, &record)

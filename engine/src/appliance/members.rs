@@ -49,7 +49,7 @@ impl Appliance {
             };
             let chosen = self.free_device(new).await?;
             let place = place_in(&group, member, &chosen)?;
-            Group::format_member(&chosen.device, place.log).await?;
+            Group::format_member(&group.record(), &chosen.device, place.log).await?;
             *self.ledger.along() = Some(Along {
                 group: group.id(),
                 device: new,

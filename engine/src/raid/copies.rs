@@ -29,6 +29,8 @@ pub(super) struct Found {
     wrong: SmallVec<[usize; 4]>,
     /// Member addresses of what nobody could give.
     pub(super) lost: SmallVec<[ByteRange; 1]>,
+    /// A device that was asked, or should have been, failed: it may have what is lost.
+    pub(super) has_failed: bool,
     why: String,
 }
 
@@ -47,6 +49,14 @@ impl Found {
 struct Tolerated {
     is_suspect: bool,
     blocks: SmallVec<[u64; 2]>,
+    /// Those of which a copy tells that they were lost before.
+    not: SmallVec<[u64; 2]>,
+}
+
+impl Tolerated {
+    fn has(&self, block: u64) -> bool {
+        self.blocks.contains(&block) && !self.not.contains(&block)
+    }
 }
 
 impl Group {
@@ -175,11 +185,13 @@ impl Group {
             good: None,
             wrong: SmallVec::new(),
             lost: SmallVec::from_slice(&[piece.member_range()]),
+            has_failed: false,
             why: "no copy can be read".into(),
         };
         let mut tolerated = Tolerated {
             is_suspect: self.regions.is_suspect(piece.range),
             blocks: SmallVec::new(),
+            not: SmallVec::new(),
         };
         let mut failed = SmallVec::<[usize; 4]>::new();
         for member in self.layout.column_members(piece.first_member) {
@@ -197,13 +209,16 @@ impl Group {
                 found.wrong.push(member);
             }
             if device.failure().is_some() {
+                found.has_failed = true;
                 failed.push(member);
             }
         }
         if tolerated.is_suspect {
-            found
-                .lost
-                .retain(|range| !tolerated.blocks.contains(&range.start()));
+            found.lost.retain(|range| !tolerated.has(range.start()));
+            if !tolerated.blocks.is_empty() {
+                let at = piece.member_at;
+                tracing::warn!(group = %self.number(), at, "blocks may be torn: a crash came while they were written");
+            }
         }
         if !failed.is_empty() {
             // What was found is right whether or not this succeeds; what fails shows in the group's state.
@@ -245,10 +260,11 @@ impl Group {
                     ranges.extend(blocks.into_iter().rev());
                 }
                 Unread::Failed(_) => found.lost.push(range),
-                Unread::Unfit { at, blocks } => {
+                Unread::Unfit { unfit, blocks } => {
+                    tolerated.not.extend(unfit.lost.iter().copied());
                     let data = blocks.as_slice().chunks_exact(checks::BLOCK_LEN);
                     for (block, data) in range.split_at_multiples(checks::BLOCK).zip(data) {
-                        let is_unfit = at.contains(&block.start());
+                        let is_unfit = unfit.at.contains(&block.start());
                         let is_tolerated = tolerated.is_suspect && !tolerated.blocks.contains(&block.start());
                         if !is_unfit || is_tolerated {
                             found.put(piece, block.start(), data);

@@ -291,3 +291,73 @@ fn a_block_that_a_crash_left_torn_is_not_taken_for_damaged() {
         assert_eq!(read(&bench.open(), 0, 4096), first, "{level:?}");
     }
 }
+
+#[test]
+fn what_was_lost_does_not_come_back_as_zeros_after_a_crash() {
+    let bench = Bench::new(Level::Raid1, 2);
+    let bytes = full(&bench);
+    let record = bench.record();
+    bench.flip(0, record.data_of(0).start() + 8192);
+    let group = bench.open_without(&[1]);
+    let fresh = MemoryDevice::new(usize::try_from(record.data_of(0).end()).unwrap());
+    let id = DeviceId::random(&IdSource::from_seed(77));
+    run(async {
+        let place = Bench::member(id, record.members[1].log.len());
+        group.replace(1, place).await.unwrap();
+        group.join(1, fresh.open_as(id)).await.unwrap();
+        group.sync().await.unwrap();
+    });
+    settle(&group);
+    // Its region is marked when the crash comes.
+    write(&group, 0, &bytes[..4096]).unwrap();
+    drop(group);
+    let group = bench.open_with(&[(1, id, &fresh)]);
+    run(group.sync()).unwrap();
+    assert!(!reads(&group, 8192, 4096));
+    assert!(reads(&group, 0, 8192) && reads(&group, 12288, 4096));
+    write(&group, 8192, &bytes[8192..12288]).unwrap();
+    assert!(read_of(&group, bytes.len()) == bytes);
+}
+
+#[test]
+fn a_source_that_fails_while_a_member_joins_costs_that_member_nothing() {
+    for (level, members) in [(Level::Raid1, 2), (Level::Raid5, 3)] {
+        let bench = Bench::new(level, members);
+        full(&bench);
+        let group = bench.open_without(&[1]);
+        let bytes = pattern(group.capacity());
+        write(&group, 0, &bytes).unwrap();
+        let before = bench.all(1);
+        run(async {
+            group
+                .join(1, bench.devices[1].1.open_as(bench.devices[1].0))
+                .await
+                .unwrap();
+            bench.devices[0].1.fail_everything(true);
+            assert!(group.sync().await.is_err());
+        });
+        assert_eq!(group.state(), GroupState::Failed);
+        let data = usize::try_from(MEMBER).unwrap();
+        assert!(bench.all(1)[..data] == before[..data], "{level:?}");
+    }
+}
+
+#[test]
+fn a_column_that_is_lost_does_not_keep_its_neighbours_from_being_written() {
+    let bench = Bench::new(Level::Raid5, 4);
+    let bytes = full(&bench);
+    let group = bench.open();
+    // Two data columns of the first row.
+    let column = |column| group.layout.member_of(0, column);
+    for member in [column(0), column(1)] {
+        bench.flip(member, bench.record().data_of(member).start());
+    }
+    let unit = group.layout.unit;
+    assert!(!reads(&group, 0, 4096) && !reads(&group, unit, 4096));
+    write(&group, 2 * unit, &[0xcc; 4096]).unwrap();
+    let mut expected = vec![0xcc; 4096];
+    expected.extend_from_slice(
+        &bytes[usize::try_from(2 * unit + 4096).unwrap()..usize::try_from(3 * unit).unwrap()],
+    );
+    assert!(read(&group, 2 * unit, expected.len()) == expected);
+}

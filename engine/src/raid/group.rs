@@ -26,6 +26,9 @@ use crate::io::{BufSlice, IoBuf, IoError, Segment, Segments};
 use crate::planted::{self, Planted};
 use crate::types::{ByteRange, GroupId, GroupNumber};
 
+/// Longest stretch that a new member is told to clear at once: devices have a limited time for each operation.
+const FORMATTED_AT_A_TIME: u64 = 256 << 20;
+
 /// The state that people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupState {
@@ -80,9 +83,19 @@ pub enum OpenError {
 }
 
 impl Group {
-    /// Clears the region log of a new member: it stands for *never written* everywhere.
-    pub async fn format_member(device: &DeviceHandle, log: ByteRange) -> Result<(), DeviceError> {
-        device.zero(log, false).await?;
+    /// Clears the region log of a new member, which stands for *never written* everywhere, and the journal's place.
+    /// `log` is the place of all that, and of the checksums, which tell nothing of what was never written.
+    pub async fn format_member(
+        record: &GroupRecord,
+        device: &DeviceHandle,
+        log: ByteRange,
+    ) -> Result<(), DeviceError> {
+        for piece in record
+            .without_checksums(log)
+            .split_at_multiples(FORMATTED_AT_A_TIME)
+        {
+            device.zero(piece, false).await?;
+        }
         device.flush().await
     }
 

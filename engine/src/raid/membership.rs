@@ -105,6 +105,15 @@ impl Members {
         self.record.layout.is_complete(in_sync)
     }
 
+    /// Whether the device of a member in sync failed, and that was not acted upon yet.
+    pub(super) fn has_failed_device(&self) -> bool {
+        let failed = |member| {
+            self.readable(member)
+                .is_some_and(|device| device.failure().is_some())
+        };
+        (0..self.list.len()).any(failed)
+    }
+
     /// Whether every place is taken by a member in sync.
     pub(super) fn whole(&self) -> bool {
         self.list.iter().all(|member| member.serving == Serving::InSync)
@@ -318,7 +327,20 @@ impl Group {
         // Nothing may reach the old device any more: it may become part of something else.
         let whole = ByteRange::between(0, self.layout.known_space());
         drop(self.lock.claim(whole, Mode::Exclusive).await);
+        self.background_writes_end().await;
         Ok(())
+    }
+
+    /// Resolves when what was being written beside the requests of hosts, to members as they were, is written.
+    async fn background_writes_end(&self) {
+        if let Some(checks) = &self.checks {
+            checks.writing_ends().await;
+        }
+        if let Some(parity) = &self.parity {
+            parity.freeing_ends().await;
+        }
+        // A commit that begins now ends after those before it. What fails of it shows in the group's state.
+        let _ = self.commit_log().await;
     }
 
     /// Members that have been joining are in sync, durably. The caller has copied everything and flushed.

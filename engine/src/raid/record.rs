@@ -219,6 +219,16 @@ impl GroupRecord {
             .then(|| ByteRange::between(end - checks_len(&self.layout), end))
     }
 
+    /// What of a member's place for logs is not for checksums.
+    pub(super) fn without_checksums(&self, log: ByteRange) -> ByteRange {
+        let checks = if self.checksums {
+            checks_len(&self.layout)
+        } else {
+            0
+        };
+        ByteRange::between(log.start(), log.start() + self.log_len() - checks)
+    }
+
     /// Where the data of a member stands on its device.
     pub fn data_of(&self, member: usize) -> ByteRange {
         let start = self.members[member].data_start;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::checks;
 use super::copy_pace::CopyLimit;
-use super::group::Group;
+use super::group::{Group, zeros};
 use super::layout::Piece;
 use super::regions::CopyProgress;
 use crate::device::{Io, Request};
@@ -213,32 +213,57 @@ impl Group {
             return Ok(());
         }
         let found = self.find(&members, piece).await;
-        // Nobody knows what is lost: who holds it stays as it is, and who joins gets that it is.
-        let is_lost = !found.lost.is_empty();
-        let is_target = |&member: &usize| match is_lost {
-            false => with_source || found.good != Some(member),
-            true => self.checks.is_some() && members.readable(member).is_none(),
-        };
-        let targets: SmallVec<[usize; 4]> = column()
-            .filter(is_target)
-            .filter(|&member| members.writable(member).is_some())
-            .collect();
-        if is_lost && targets.is_empty() {
+        if !found.lost.is_empty() && (found.has_failed || self.checks.is_none()) {
             return Err(found.into_error());
         }
-        let values = self.values_of(piece.member_at, found.data.as_slice());
-        let (lost, data) = (found.lost, found.data.into_slice());
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-        for member in targets {
-            let Some(device) = members.writable(member) else {
-                continue;
-            };
-            members.note(member, piece.member_at, values.as_ref());
-            lost.iter().for_each(|&range| members.note_lost(member, range));
-            let at = members.record.members[member].data_start + piece.member_at;
-            let (data, fua) = (data.clone(), with_source);
-            operations.push((member, device.start(Request::Write { at, data, fua })));
+        let (good, lost, data) = (found.good, found.lost, found.data.into_slice());
+        for range in without(piece.member_range(), &lost) {
+            let offset = usize::try_from(range.start() - piece.member_at).expect("within the piece");
+            let len = usize::try_from(range.len()).expect("within the piece");
+            let data = data.cut(offset, len);
+            let values = self.values_of(range.start(), data.as_slice());
+            for member in column().filter(|&member| with_source || good != Some(member)) {
+                let Some(device) = members.writable(member) else {
+                    continue;
+                };
+                members.note(member, range.start(), values.as_ref());
+                let at = members.record.members[member].data_start + range.start();
+                let (data, fua) = (data.clone(), with_source);
+                operations.push((member, device.start(Request::Write { at, data, fua })));
+            }
+        }
+        // Nobody knows what is lost: who holds it stays as it is, and who joins gets that it is.
+        for range in lost {
+            tracing::warn!(group = %self.number(), at = range.start(), "a block is lost");
+            for member in column().filter(|&member| members.readable(member).is_none()) {
+                let Some(device) = members.writable(member) else {
+                    continue;
+                };
+                members.note_lost(member, range);
+                let at = members.record.members[member].data_start + range.start();
+                let data = zeros(range.len());
+                operations.push((member, device.start(Request::Write { at, data, fua: false })));
+            }
         }
         self.answer_write(&members, &mut operations).await
     }
+}
+
+/// What of `range` is not in `holes`, which lie within it and apart from each other.
+fn without(range: ByteRange, holes: &[ByteRange]) -> Vec<ByteRange> {
+    let mut holes: SmallVec<[ByteRange; 4]> = holes.into();
+    holes.sort_by_key(|hole| hole.start());
+    let mut at = range.start();
+    let mut out = Vec::new();
+    for hole in holes {
+        if at < hole.start() {
+            out.push(ByteRange::between(at, hole.start()));
+        }
+        at = hole.end();
+    }
+    if at < range.end() {
+        out.push(ByteRange::between(at, range.end()));
+    }
+    out
 }

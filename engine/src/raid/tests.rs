@@ -152,6 +152,20 @@ impl Bench {
         self.open_without(&[])
     }
 
+    /// Where these members are other devices by now.
+    pub(super) fn open_with(&self, others: &[(usize, DeviceId, &Arc<MemoryDevice>)]) -> Group {
+        let mut handles: Vec<_> = self
+            .devices
+            .iter()
+            .map(|(id, device)| Some(device.open_as(*id)))
+            .collect();
+        for (member, id, device) in others {
+            handles[*member] = Some(device.open_as(*id));
+        }
+        let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
+        done(Group::open(self.record(), handles, journal)).unwrap()
+    }
+
     /// As a start does where these members are away: they are out, and that is recorded.
     pub(super) fn open_without(&self, away: &[usize]) -> Group {
         let mut newest = self.journal.newest.lock().unwrap();

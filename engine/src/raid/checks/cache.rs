@@ -4,7 +4,7 @@
 //! noted is never replaced by one that was read; a page that changed, or is being read, is not forgotten; a page is clean
 //! only when everything noted in it has been written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,11 +22,19 @@ const WORDS: usize = ENTRIES / 64;
 /// The number of a page on its member.
 pub(super) type PageNumber = u64;
 
+/// Blocks that do not fit their checksums, by member address.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::raid) struct Unfit {
+    pub(in crate::raid) at: SmallVec<[u64; 2]>,
+    /// Those of them that are known to be lost ([`MemberChecks::note_lost`]).
+    pub(in crate::raid) lost: SmallVec<[u64; 1]>,
+}
+
 /// What a comparison came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Compared {
-    /// Member addresses of blocks that do not fit.
-    Unfit(SmallVec<[u64; 2]>),
+    /// Blocks that do not fit.
+    Unfit(Unfit),
     /// This page must be read first.
     Unknown(PageNumber),
 }
@@ -76,6 +84,8 @@ impl Page {
 #[derive(Default)]
 struct Pages {
     pages: BTreeMap<PageNumber, Page>,
+    /// Those that are changed.
+    changed: BTreeSet<PageNumber>,
     /// Where looking for a page to forget goes on.
     hand: PageNumber,
 }
@@ -91,7 +101,7 @@ pub(super) struct Image {
 pub(in crate::raid) struct MemberChecks {
     formula: Formula,
     pages: Mutex<Pages>,
-    /// How many pages are changed; only changed under the lock.
+    /// How many of the pages are changed, for who need not wait for the lock.
     changed: AtomicUsize,
 }
 
@@ -126,15 +136,28 @@ impl MemberChecks {
     /// This is what stands from member address `at` on from now on.
     pub(in crate::raid) fn note(&self, at: u64, values: &[u32]) {
         let mut pages = self.lock();
-        for (block, &value) in (at / BLOCK..).zip(values) {
-            let (number, index) = place(block);
+        let mut rest = values;
+        let mut block = at / BLOCK;
+        while !rest.is_empty() {
+            let (number, first) = place(block);
+            let (here, behind) = rest.split_at(rest.len().min(ENTRIES - first));
             let page = pages.pages.entry(number).or_insert_with(Page::new);
-            page.set(index, value);
-            let was_changed = page.is_changed();
-            page.noted += 1;
+            for (index, &value) in (first..).zip(here) {
+                page.set(index, value);
+            }
             page.used = true;
-            self.changed
-                .fetch_add(usize::from(!was_changed), Ordering::AcqRel);
+            self.change(&mut pages, number);
+            rest = behind;
+            block += here.len() as u64;
+        }
+    }
+
+    /// Notes that a page changed.
+    fn change(&self, pages: &mut Pages, number: PageNumber) {
+        if let Some(page) = pages.pages.get_mut(&number) {
+            page.noted += 1;
+            pages.changed.insert(number);
+            self.changed.store(pages.changed.len(), Ordering::Release);
         }
     }
 
@@ -147,7 +170,7 @@ impl MemberChecks {
 
     /// Compares with what was read from member address `at` on.
     pub(super) fn compare(&self, at: u64, values: &Values) -> Compared {
-        let mut unfit = SmallVec::new();
+        let mut unfit = Unfit::default();
         let mut pages = self.lock();
         for (block, &value) in (at / BLOCK..).zip(values) {
             let (number, index) = place(block);
@@ -156,7 +179,10 @@ impl MemberChecks {
             };
             page.used = true;
             if page.values[index] != value {
-                unfit.push(block * BLOCK);
+                unfit.at.push(block * BLOCK);
+            }
+            if page.values[index] == !value {
+                unfit.lost.push(block * BLOCK);
             }
         }
         Compared::Unfit(unfit)
@@ -171,16 +197,14 @@ impl MemberChecks {
     pub(super) fn begin_reading(&self, page: PageNumber) -> Reading<'_> {
         let mut pages = self.lock();
         pages.pages.entry(page).or_insert_with(Page::new).readers += 1;
-        pages.forget_some(self.changed.load(Ordering::Acquire));
+        pages.forget_some();
         drop(pages);
         Reading { checks: self, page }
     }
 
     /// The pages that changed, some of which may be known in part only.
     pub(super) fn changed(&self) -> Vec<PageNumber> {
-        let pages = self.lock();
-        let changed = pages.pages.iter().filter(|(_, page)| page.is_changed());
-        changed.map(|(&number, _)| number).collect()
+        self.lock().changed.iter().copied().collect()
     }
 
     pub(super) fn has_changed(&self) -> bool {
@@ -213,18 +237,20 @@ impl MemberChecks {
         let Some(page) = pages.pages.get_mut(&image.page) else {
             return;
         };
-        let was_changed = page.is_changed();
         page.written = page.written.max(image.noted);
-        let is_clean = was_changed && !page.is_changed();
-        self.changed.fetch_sub(usize::from(is_clean), Ordering::AcqRel);
+        if !page.is_changed() {
+            pages.changed.remove(&image.page);
+            self.changed.store(pages.changed.len(), Ordering::Release);
+        }
+        pages.forget_some();
     }
 }
 
 impl Pages {
     /// Forgets pages beyond the number kept, those that nobody asked for first.
-    fn forget_some(&mut self, changed: usize) {
+    fn forget_some(&mut self) {
         let mut looks = 0;
-        while self.pages.len() - changed > KEPT && looks < 2 * self.pages.len() {
+        while self.pages.len() - self.changed.len() > KEPT && looks < 2 * self.pages.len() {
             let from = self.pages.range(self.hand..).next();
             let Some((&number, _)) = from.or_else(|| self.pages.iter().next()) else {
                 return;
@@ -261,13 +287,7 @@ impl Reading<'_> {
     /// The same, of a page that the device cannot read: it is to be written anew.
     pub(super) fn merge_made_up(&self, values: &[u32]) {
         self.merge(values);
-        let mut pages = self.checks.lock();
-        let page = pages.pages.get_mut(&self.page).expect("kept while it is read");
-        let was_changed = page.is_changed();
-        page.noted += 1;
-        self.checks
-            .changed
-            .fetch_add(usize::from(!was_changed), Ordering::AcqRel);
+        self.checks.change(&mut self.checks.lock(), self.page);
     }
 }
 

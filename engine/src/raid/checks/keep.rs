@@ -37,6 +37,11 @@ impl Checks {
         }
     }
 
+    /// Resolves when what is being written now is written.
+    pub(in crate::raid) async fn writing_ends(&self) {
+        drop(self.writing.lock().await);
+    }
+
     /// What is known of a member that nothing is known of yet.
     pub(in crate::raid) fn of_member(&self) -> Arc<MemberChecks> {
         Arc::new(MemberChecks::new(self.formula))
@@ -103,14 +108,27 @@ impl Checked<'_> {
             let len = usize::try_from(piece.len()).expect("at most 1 MiB");
             match self.device.read(at, len).await {
                 Ok(data) => values.extend(self.checks.formula().values(piece.start(), data.as_slice())),
-                // They do not fit, then, where they can be read one by one: that mends them.
-                Err(DeviceError::Medium) => values.resize(values.len() + len / BLOCK_LEN, 0),
+                Err(DeviceError::Medium) => {
+                    for block in piece.split_at_multiples(BLOCK) {
+                        values.push(self.value_of(block).await?);
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
         values.resize(ENTRIES, 0);
         reading.merge_made_up(&values);
         Ok(())
+    }
+
+    /// What a block's checksum is, or is not where it cannot be read.
+    async fn value_of(&self, block: ByteRange) -> Result<u32, DeviceError> {
+        let at = self.record.members[self.member].data_start + block.start();
+        match self.device.read(at, BLOCK_LEN).await {
+            Ok(data) => Ok(self.checks.formula().values(block.start(), data.as_slice())[0]),
+            Err(DeviceError::Medium) => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     fn write_page(&self, image: &Image) -> Io {
@@ -150,18 +168,27 @@ impl Group {
         }
         let _one_at_a_time = checks.writing.lock().await;
         let members = self.members.load_full();
-        for member in members.all_checked() {
-            for pages in member.checks.changed().chunks(AT_A_TIME) {
-                let images = member.images(pages).await;
-                let mut writes: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-                writes.extend(
-                    images
-                        .iter()
-                        .map(|image| (member.member, member.write_page(image))),
-                );
-                self.answer_write(&members, &mut writes).await?;
-                images.iter().for_each(|image| member.checks.written(image));
+        let all = members
+            .all_checked()
+            .map(|member| self.write_pages(&members, member));
+        join_all(all).await.into_iter().collect()
+    }
+
+    async fn write_pages(&self, members: &Members, member: Checked<'_>) -> Result<(), IoError> {
+        for pages in member.checks.changed().chunks(AT_A_TIME) {
+            let images = member.images(pages).await;
+            let now = self.members.load_full();
+            if !now.list[member.member].is_same_device(&members.list[member.member]) {
+                return Ok(());
             }
+            let mut writes: SmallVec<[(usize, Io); 4]> = SmallVec::new();
+            writes.extend(
+                images
+                    .iter()
+                    .map(|image| (member.member, member.write_page(image))),
+            );
+            self.answer_write(members, &mut writes).await?;
+            images.iter().for_each(|image| member.checks.written(image));
         }
         Ok(())
     }
@@ -176,10 +203,17 @@ impl Group {
 
     /// Waits until there is room to change more of them.
     pub(in crate::raid) async fn has_room_for_checks(&self) -> Result<(), IoError> {
-        if self.checks.is_some() && self.members.load().all_checked().any(|it| it.checks.is_full()) {
-            return self.write_checks().await;
+        let is_full = || self.members.load().all_checked().any(|it| it.checks.is_full());
+        let Some(checks) = self.checks.as_ref().filter(|_| is_full()) else {
+            return Ok(());
+        };
+        // Who wrote them just now did it for all who wait.
+        checks.writing_ends().await;
+        if is_full() {
+            self.write_checks().await
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// What the checksums of `data` are, where there are any.

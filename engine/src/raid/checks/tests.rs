@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::cache::{Compared, MemberChecks};
+use super::cache::{Compared, MemberChecks, Unfit};
 use super::*;
 
 fn formula() -> Formula {
@@ -32,11 +32,23 @@ fn what_was_noted_is_not_replaced_by_what_was_read() {
     let reading = checks.begin_reading(0);
     checks.note(0, &new);
     reading.merge(&[old[0]; ENTRIES]);
-    assert_eq!(checks.compare(0, &new), Compared::Unfit(SmallVec::new()));
-    assert_eq!(
-        checks.compare(0, &old),
-        Compared::Unfit(SmallVec::from_slice(&[0]))
-    );
+    assert_eq!(checks.compare(0, &new), Compared::Unfit(Unfit::default()));
+    let at = SmallVec::from_slice(&[0]);
+    let unfit = Unfit {
+        at,
+        ..Unfit::default()
+    };
+    assert_eq!(checks.compare(0, &old), Compared::Unfit(unfit));
+}
+
+#[test]
+fn a_block_noted_as_lost_does_not_fit_and_is_known_to_be_lost() {
+    let checks = MemberChecks::new(formula());
+    checks.note_lost(ByteRange::between(0, BLOCK));
+    let at = SmallVec::from_slice(&[0]);
+    let lost = SmallVec::from_slice(&[0]);
+    let zeros = formula().values(0, &block(0));
+    assert_eq!(checks.compare(0, &zeros), Compared::Unfit(Unfit { at, lost }));
 }
 
 #[test]
@@ -79,7 +91,7 @@ proptest! {
         }
         for &page in &pages {
             let value = SmallVec::from_slice(&[7]);
-            prop_assert_eq!(checks.compare(page * PER_PAGE * BLOCK, &value), Compared::Unfit(SmallVec::new()));
+            prop_assert_eq!(checks.compare(page * PER_PAGE * BLOCK, &value), Compared::Unfit(Unfit::default()));
         }
         prop_assert!(checks.pages_in_memory() <= cache::KEPT + pages.len() + 1);
     }

@@ -1,8 +1,6 @@
 //! Reading members' data, and comparing it with its checksums.
 
-use smallvec::SmallVec;
-
-use super::cache::Compared;
+use super::cache::{Compared, Unfit};
 use super::{BLOCK, round_to_blocks};
 use crate::device::{Completion, DeviceError, DeviceHandle, Io, Request};
 use crate::io::IoBuf;
@@ -23,14 +21,25 @@ pub(in crate::raid) struct Read {
 #[derive(Debug)]
 pub(in crate::raid) enum Unread {
     Failed(DeviceError),
-    /// The blocks at these member addresses do not fit their checksums; `blocks` is what was read.
+    /// Some blocks of what was read do not fit.
     Unfit {
-        at: SmallVec<[u64; 2]>,
+        unfit: Unfit,
         blocks: IoBuf,
     },
 }
 
 impl Unread {
+    /// Whether something in `range`, member addresses, was not given.
+    pub(in crate::raid) fn is_of(&self, range: ByteRange) -> bool {
+        match self {
+            Self::Failed(_) => true,
+            Self::Unfit { unfit, .. } => {
+                let mut blocks = unfit.at.iter().map(|&at| ByteRange::between(at, at + BLOCK));
+                blocks.any(|block| block.overlaps(range))
+            }
+        }
+    }
+
     pub(in crate::raid) fn why(&self) -> String {
         match self {
             Self::Failed(error) => error.to_string(),
@@ -70,10 +79,10 @@ impl Members {
                 result: Err(error), ..
             } => return Err(Unread::Failed(error)),
         };
-        let at = self.unfit_blocks(read.member, read.blocks.start(), &buf).await;
-        match at {
+        let unfit = self.unfit_blocks(read.member, read.blocks.start(), &buf).await;
+        match unfit {
             Err(error) => Err(Unread::Failed(error)),
-            Ok(at) if !at.is_empty() => Err(Unread::Unfit { at, blocks: buf }),
+            Ok(unfit) if !unfit.at.is_empty() => Err(Unread::Unfit { unfit, blocks: buf }),
             Ok(_) if read.blocks == read.range => Ok(buf),
             Ok(_) => {
                 let skip =
@@ -84,23 +93,18 @@ impl Members {
         }
     }
 
-    /// The blocks, by member address, of what was read from `at` on that do not fit.
-    async fn unfit_blocks(
-        &self,
-        member: usize,
-        at: u64,
-        data: &IoBuf,
-    ) -> Result<SmallVec<[u64; 2]>, DeviceError> {
+    /// The blocks of what was read from `at` on that do not fit.
+    async fn unfit_blocks(&self, member: usize, at: u64, data: &IoBuf) -> Result<Unfit, DeviceError> {
         let Some(checked) = self
             .checked(member)
             .filter(|_| !planted::is(Planted::NoVerification))
         else {
-            return Ok(SmallVec::new());
+            return Ok(Unfit::default());
         };
         let values = checked.checks.formula().values(at, data.as_slice());
         loop {
             match checked.checks.compare(at, &values) {
-                Compared::Unfit(blocks) => return Ok(blocks),
+                Compared::Unfit(unfit) => return Ok(unfit),
                 Compared::Unknown(page) => checked.read_page(page).await?,
             }
         }

@@ -48,7 +48,7 @@ pub(super) fn journal_len(layout: &Layout) -> u64 {
         return 0;
     }
     let share = layout.member_len / RING_SHARE;
-    let least = layout.unit.saturating_mul(RING_UNITS).max(1 << 20);
+    let least = layout.unit.saturating_mul(RING_UNITS);
     RING_START + share.next_multiple_of(4096).clamp(least, LONGEST_RING.max(least))
 }
 
@@ -100,6 +100,11 @@ impl Parity {
     pub(super) fn may_finish_joining(&self) -> bool {
         let joined_at = *self.joined_at.lock().unwrap_or_else(PoisonError::into_inner);
         self.ring().is_freed(joined_at)
+    }
+
+    /// Resolves when what is being freed now is freed.
+    pub(super) async fn freeing_ends(&self) {
+        drop(self.freeing.lock().await);
     }
 
     /// The group stopped: who waits for an update looks again.

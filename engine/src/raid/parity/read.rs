@@ -96,8 +96,10 @@ impl Group {
         }
         tracing::warn!(group = %self.number(), member, at = stretch.range.start(), why = unread.why(), "computed anew");
         let content = self.compute(stretch, member).await?;
-        // Writing the place anew mends it, and if not, that shows in the group's state.
-        let _ = self.write_anew(stretch, member).await;
+        for block in stretch.blocks().filter(|block| unread.is_of(block.range)) {
+            // Writing the place anew mends it, and if not, that shows in the group's state.
+            let _ = self.write_anew(block, member).await;
+        }
         Ok(content)
     }
 

@@ -80,7 +80,9 @@ impl Group {
         lost: ColumnSet,
         error: IoError,
     ) -> Result<(), IoError> {
-        if self.checks.is_none() || self.check_running().is_err() {
+        let members = self.members.load_full();
+        if self.checks.is_none() || self.check_running().is_err() || members.has_failed_device() {
+            // What is not read now is not lost.
             return Err(error);
         }
         if stretch.range.len() > BLOCK {
@@ -90,7 +92,6 @@ impl Group {
             return Ok(());
         }
         tracing::warn!(group = %self.number(), at = stretch.range.start(), %error, "a block is lost");
-        let members = self.members.load_full();
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for column in columns.iter() {
             let member = self.layout.member_of(stretch.row, column);

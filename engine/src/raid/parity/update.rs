@@ -75,7 +75,15 @@ impl Group {
             }
             let there = self.readable_columns(&members, stretch.row).without(lost);
             match self.way(stretch, news, sums, there) {
-                Way::Compute => return self.compute_sums(stretch, news, sums, lost).await,
+                Way::Compute => {
+                    let computed = self.compute_sums(stretch, news, sums).await;
+                    if computed.is_ok() || !lost.is_empty() {
+                        return computed;
+                    }
+                    // Of the others there is something that nobody can give: perhaps it is not needed.
+                    let modified = self.modified_sums(&members, stretch, news, sums).await;
+                    return modified.or(computed);
+                }
                 Way::Modify => match self.modified_sums(&members, stretch, news, sums).await {
                     Ok(sums) => return Ok(sums),
                     Err(not_given) => lost = lost.or(not_given.columns),
@@ -144,10 +152,10 @@ impl Group {
         stretch: Stretch,
         news: &[New],
         sums: ColumnSet,
-        lost: ColumnSet,
     ) -> Result<NewSums, IoError> {
         let rest = self.not_all_new(stretch, news);
-        let old = self.row_content(stretch, rest, lost).await?;
+        // What could not be read of the whole stretch may be had in most of its blocks.
+        let old = self.row_content(stretch, rest, ColumnSet::default()).await?;
         let mut old = rest.iter().zip(old).peekable();
         let mut data: SmallVec<[BufSlice; 16]> = SmallVec::new();
         for column in 0..self.data_columns() {
