@@ -4,6 +4,7 @@ use std::fs;
 use std::str::FromStr as _;
 
 use ashlar_engine::types::{ByteSize, Extent as EngineExtent};
+use ashlar_openapi::scrubs::ScrubSchedule;
 use ashlar_openapi::values::{MOST, Track, Tracks};
 use ashlar_openapi::{Bytes, Extent, Natural, Range, Timestamp};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -57,6 +58,27 @@ pub(crate) fn limit(text: &str) -> Result<Limit, String> {
         Ok(Limit(None))
     } else {
         size(text).map(|bytes| Limit(Some(bytes)))
+    }
+}
+
+/// How often something is done, or never by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Every(pub(crate) Option<Natural>);
+
+/// Reads `12h` or `30d` as hours, or `none`.
+pub(crate) fn every(text: &str) -> Result<Every, String> {
+    if text == "none" {
+        return Ok(Every(None));
+    }
+    let hours = [("h", 1), ("d", 24)].into_iter().find_map(|(unit, hours)| {
+        let count: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        count.checked_mul(hours)
+    });
+    match hours.filter(|hours| (1..=ScrubSchedule::MOST_HOURS).contains(hours)) {
+        Some(hours) => Ok(Every(Some(Natural(hours)))),
+        None => Err(format!(
+            "{text:?} is no time: write it like 12h or 30d, up to 366d, or none"
+        )),
     }
 }
 
@@ -187,6 +209,16 @@ mod tests {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         assert!(size(&format!("1.{}KiB", "0".repeat(60))).is_err());
+    }
+
+    #[test]
+    fn how_often_is_in_hours_or_days_or_never() {
+        assert_eq!(every("12h"), Ok(Every(Some(Natural(12)))));
+        assert_eq!(every("30d"), Ok(Every(Some(Natural(720)))));
+        assert_eq!(every("none"), Ok(Every(None)));
+        for wrong in ["0h", "367d", "30", "1w", "h", "-1d", "99999999999d", ""] {
+            assert!(every(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::raid::GroupState;
+use crate::raid::{GroupState, ScrubFindings, ScrubMode};
 use crate::types::{DeviceId, GroupId, VolumeId};
 
 /// How many events are kept.
@@ -44,6 +44,22 @@ pub enum EventKind {
     GroupWaiting {
         group: GroupId,
         why: &'static str,
+    },
+    ScrubStarted {
+        group: GroupId,
+        mode: ScrubMode,
+    },
+    /// A scrub found the first place that does not fit, or cannot be read.
+    ScrubMismatch {
+        group: GroupId,
+        findings: Box<ScrubFindings>,
+    },
+    ScrubFinished {
+        group: GroupId,
+        mode: ScrubMode,
+        /// It was not walked to the end.
+        cancelled: bool,
+        findings: Box<ScrubFindings>,
     },
     /// After it did not.
     VolumeServing {

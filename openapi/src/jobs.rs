@@ -23,6 +23,9 @@ pub enum JobKind {
     /// Makes the free logical devices of a RAID group blank on its devices.
     #[serde(rename = "raid_group.format")]
     Format,
+    /// Compares what the members of a RAID group hold.
+    #[serde(rename = "raid_group.scrub")]
+    Scrub,
     /// Keeps a device busy so that its light shows where it is.
     #[serde(rename = "device.identify")]
     Identify,
@@ -32,12 +35,19 @@ pub enum JobKind {
 }
 
 impl JobKind {
-    pub const ALL: [Self; 4] = [Self::Rebuild, Self::Format, Self::Identify, Self::SupportBundle];
+    pub const ALL: [Self; 5] = [
+        Self::Rebuild,
+        Self::Format,
+        Self::Scrub,
+        Self::Identify,
+        Self::SupportBundle,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rebuild => "raid_group.rebuild",
             Self::Format => "raid_group.format",
+            Self::Scrub => "raid_group.scrub",
             Self::Identify => "device.identify",
             Self::SupportBundle => "support_bundle",
         }

@@ -27,6 +27,7 @@ pub mod operation;
 pub mod operations;
 pub mod problem;
 pub mod raid_groups;
+pub mod scrubs;
 pub mod sort;
 pub mod values;
 pub mod volumes;

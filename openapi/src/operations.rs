@@ -15,6 +15,7 @@ use crate::operation::{Nothing, operations};
 use crate::raid_groups::{
     Formatting, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidGroupMade, Replace,
 };
+use crate::scrubs::Scrub;
 use crate::values::{Page, Range};
 use crate::volumes::{
     Expand, MapFilter, MapRun, MorePlacements, NewVolume, RangesOfFilter, Volume, VolumeChange, VolumeFilter,
@@ -84,7 +85,7 @@ operations! {
     /// Look at a RAID group.
     GetRaidGroup = Get "/raid-groups/{id}" "getRaidGroup" "raid-groups" Everybody RaidGroupsRead 200
         (Nothing, Nothing) -> RaidGroup [Tagged];
-    /// Name a RAID group, or bound how fast it copies.
+    /// Name a RAID group, bound how fast it copies, or have it scrubbed by a schedule.
     ChangeRaidGroup = Patch "/raid-groups/{id}" "changeRaidGroup" "raid-groups" Operators RaidGroupsOperate 200
         (Nothing, RaidGroupChange) -> RaidGroup [IfMatch, Tagged, Idempotent];
     /// Delete a RAID group.
@@ -100,6 +101,10 @@ operations! {
     /// mapped is not touched. While that is being done, the same job is answered.
     FormatRaidGroup = Post "/raid-groups/{id}/format" "formatRaidGroup" "raid-groups" Operators RaidGroupsOperate 202
         (Nothing, Nothing) -> Formatting [Idempotent, Waits, DryRun];
+    /// Compare what the members of a RAID group hold, and mend what does not fit where that is wanted.
+    /// Hosts go on meanwhile. Refused while the group is being scrubbed.
+    ScrubRaidGroup = Post "/raid-groups/{id}/scrub" "scrubRaidGroup" "raid-groups" Operators RaidGroupsOperate 202
+        (Nothing, Scrub) -> Job [Idempotent, Waits];
 
     /// List the logical devices, as runs.
     ListLogicalDevices = Get "/logical-devices" "listLogicalDevices" "logical-devices" Everybody RaidGroupsRead 200

@@ -110,6 +110,7 @@ problems! {
     MemberBlock = 422 "urn:ashlar:problem:member-block": "The device has larger blocks than its group serves",
     RaidGroupWaiting = 409 "urn:ashlar:problem:raid-group-waiting": "The RAID group waits for members",
     RaidGroupInUse = 409 "urn:ashlar:problem:raid-group-in-use": "Volumes lie on the RAID group",
+    ScrubRunning = 409 "urn:ashlar:problem:scrub-running": "The RAID group is being scrubbed",
     // Volumes.
     NoPlacement = 422 "urn:ashlar:problem:no-placement": "Neither placements nor a RAID group are given",
     CapacityInvalid = 422 "urn:ashlar:problem:capacity-invalid": "The volume cannot have this capacity",

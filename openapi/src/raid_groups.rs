@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::devices::{MemberState, Presence};
 use crate::jobs::Job;
 use crate::operation::content;
+use crate::scrubs::{ScrubSchedule, Scrubs};
 use crate::sort::NumberedSort;
 use crate::values::{Bytes, Name, Natural, Page, Range, Timestamp, some};
 
@@ -93,6 +94,9 @@ pub struct RaidGroup {
     pub bytes_to_sync: Bytes,
     /// Most that is copied to its members in a second; the appliance's limit and a job's count beside it.
     pub rate_limit_bytes_per_s: Option<Bytes>,
+    /// When it is scrubbed by itself; `null`: only when that is asked for.
+    pub scrub_schedule: Option<ScrubSchedule>,
+    pub scrubs: Scrubs,
     pub presence: Presence,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -157,6 +161,10 @@ pub struct RaidGroupChange {
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Bytes>)]
     pub rate_limit_bytes_per_s: Option<Option<Bytes>>,
+    /// When it is scrubbed by itself; `null`: only when that is asked for, as it is for a new one.
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ScrubSchedule>)]
+    pub scrub_schedule: Option<Option<ScrubSchedule>>,
 }
 
 /// A free device in the place of a member.

@@ -49,6 +49,7 @@ const OPERATORS: &[&str] = &[
     "deleteRaidGroup",
     "replaceMember",
     "formatRaidGroup",
+    "scrubRaidGroup",
     "createVolume",
     "changeVolume",
     "deleteVolume",

@@ -10,6 +10,7 @@ use ashlar_tests::api::{Answer, Api};
 use ashlar_tests::appliance::MIB;
 use ashlar_tests::ground::{self, device_id, export_id, file_source, group_id, volume_id};
 use ashlar_tests::held::HeldRequest;
+use ashlar_tests::nbd::Client;
 use ashlar_tests::process::{command, run};
 use ashlar_tests::server::{Home, Managed, signal_all};
 use rustix::process::Signal;
@@ -386,6 +387,21 @@ fn large_blocks(seen: &mut Seen) {
     server.stop();
 }
 
+/// A scrub that takes long.
+fn scrubs(seen: &mut Seen) {
+    let home = Home::new();
+    let server = home.start();
+    let api = server.api();
+    ground::small(&home, &api);
+    let mut host = Client::attach(&server.nbd(), "vol0").expect("the volume is exported");
+    host.write(0, &[1; 1 << 20]).expect("the volume takes writes");
+    let slow = json!({"mode": "check", "rate_limit_bytes_per_s": 1});
+    let scrub = || api.post(&format!("/raid-groups/{}/scrub", group_id(0)), &slow);
+    scrub().granted();
+    seen.is("scrub-running", &scrub());
+    server.stop();
+}
+
 /// The metadata's only holder goes away.
 fn lost_metadata(seen: &mut Seen) {
     let home = Home::new();
@@ -509,6 +525,7 @@ fn every_problem_of_the_closed_list_is_provoked() {
     assert_eq!(api.get(&format!("/exports/{}", export_id(0))).status, 200);
     server.stop();
     large_blocks(&mut seen);
+    scrubs(&mut seen);
     lost_metadata(&mut seen);
     strangers(&mut seen);
     let all: BTreeSet<String> = ProblemType::ALL

@@ -122,6 +122,19 @@ fn a_raid_group_is_formatted_once() {
 }
 
 #[test]
+fn a_raid_groups_schedule_is_changed_once() {
+    let case = Case::new("PATCH", group(0, ""), whole);
+    case.body(|_| json!({"scrub_schedule": {"every_hours": 720, "mode": "check"}}))
+        .survives_every_crash();
+}
+
+#[test]
+fn a_raid_group_is_scrubbed_once() {
+    let case = Case::new("POST", group(0, "/scrub"), whole);
+    case.body(|_| json!({"mode": "check"})).survives_every_crash();
+}
+
+#[test]
 fn a_raid_group_is_deleted_once() {
     Case::new("DELETE", group(1, ""), whole).survives_every_crash();
 }

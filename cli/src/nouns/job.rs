@@ -20,6 +20,7 @@ use crate::values::{Limit, limit, word};
 const KINDS: &[&str] = &[
     "raid_group.rebuild",
     "raid_group.format",
+    "raid_group.scrub",
     "device.identify",
     "support_bundle",
 ];

@@ -4,11 +4,12 @@ use ashlar_openapi::client::{Call, Common};
 use ashlar_openapi::devices::Presence;
 use ashlar_openapi::operations::{
     ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, FormatRaidGroup, GetRaidGroup, ListRaidGroups,
-    ReplaceMember,
+    ReplaceMember, ScrubRaidGroup,
 };
 use ashlar_openapi::raid_groups::{
     NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
 };
+use ashlar_openapi::scrubs::{Scrub, ScrubMode, ScrubSchedule};
 use ashlar_openapi::sort::NumberedKey;
 use ashlar_openapi::{Bytes, Name};
 use clap::{Args, Subcommand};
@@ -22,7 +23,7 @@ use crate::find::{Handle, Noun, find, number};
 use crate::format;
 use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{Waiting, begun, made};
-use crate::values::{Limit, limit, size, word};
+use crate::values::{Every, Limit, every, limit, size, word};
 
 const LEVELS: &[&str] = &["0", "1", "3", "5", "6", "10"];
 
@@ -51,6 +52,43 @@ pub(crate) struct Create {
     dry_run: DryRun,
 }
 
+/// Settings of a RAID group.
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    one: One,
+    /// What to call it
+    #[arg(long, required_unless_present_any = ["no_name", "rate_limit", "scrub_every"])]
+    name: Option<Name>,
+    /// Take its name away
+    #[arg(long, conflicts_with = "name")]
+    no_name: bool,
+    /// Most that is copied to its members per second, or `none`
+    #[arg(long, value_name = "SIZE|none", value_parser = limit)]
+    rate_limit: Option<Limit>,
+    /// Compare what its members hold so often, like 12h or 30d, or `none`
+    #[arg(long, value_name = "TIME|none", value_parser = every)]
+    scrub_every: Option<Every>,
+    /// Mend what these scrubs find
+    #[arg(long, requires = "scrub_every")]
+    scrub_repair: bool,
+}
+
+/// A scrub to be begun.
+#[derive(Debug, Args)]
+pub(crate) struct StartScrub {
+    #[command(flatten)]
+    one: One,
+    /// Mend what does not fit
+    #[arg(long)]
+    repair: bool,
+    /// Most that is read per second
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    rate_limit: Option<Bytes>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Make a RAID group of devices that are in none
@@ -67,20 +105,8 @@ pub(crate) enum Verb {
     },
     /// Look at a RAID group
     Show(One),
-    /// Name a RAID group, or bound how fast it copies
-    Set {
-        #[command(flatten)]
-        one: One,
-        /// What to call it
-        #[arg(long, required_unless_present_any = ["no_name", "rate_limit"])]
-        name: Option<Name>,
-        /// Take its name away
-        #[arg(long, conflicts_with = "name")]
-        no_name: bool,
-        /// Most that is copied to its members per second, or `none`
-        #[arg(long, value_name = "SIZE|none", value_parser = limit)]
-        rate_limit: Option<Limit>,
-    },
+    /// Name a RAID group, bound how fast it copies, or have it scrubbed by a schedule
+    Set(Set),
     /// Delete a RAID group; its devices are free afterwards
     Delete(Gone),
     /// Make the free logical devices blank on the devices
@@ -92,6 +118,8 @@ pub(crate) enum Verb {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Compare what the members hold
+    Scrub(StartScrub),
     /// Put a free device in the place of a member
     Replace {
         #[command(flatten)]
@@ -128,20 +156,7 @@ impl Verb {
                 let id = one(&named.object).await?;
                 show::<GetRaidGroup>(cx, &[id], id).await
             }
-            Self::Set {
-                one: named,
-                name,
-                no_name,
-                rate_limit,
-            } => {
-                let id = one(&named.object).await?;
-                let change = RaidGroupChange {
-                    name: (no_name || name.is_some()).then_some(name),
-                    rate_limit_bytes_per_s: rate_limit.map(|Limit(limit)| limit),
-                };
-                let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
-                cx.out.object(&answer.text, &id.to_string())
-            }
+            Self::Set(set) => set.run(cx).await,
             Self::Delete(gone) => {
                 let id = one(&gone.object).await?;
                 gone.confirm("Delete the RAID group")?;
@@ -164,6 +179,7 @@ impl Verb {
                     None => cx.out.object(&answer.text, &id.to_string()),
                 }
             }
+            Self::Scrub(scrub) => scrub.run(cx).await,
             Self::Replace {
                 one: named,
                 old,
@@ -177,6 +193,42 @@ impl Verb {
                 made(cx, cx.client.call(call).await?, &waiting).await
             }
         }
+    }
+}
+
+impl Set {
+    async fn run(self, cx: &Context) -> Result<(), Failure> {
+        let id = find::<RaidGroups>(&cx.client, &self.one.object).await?;
+        let schedule = |every_hours| ScrubSchedule {
+            every_hours,
+            mode: scrub_mode(self.scrub_repair),
+        };
+        let change = RaidGroupChange {
+            name: (self.no_name || self.name.is_some()).then_some(self.name),
+            rate_limit_bytes_per_s: self.rate_limit.map(|Limit(limit)| limit),
+            scrub_schedule: self.scrub_every.map(|Every(hours)| hours.map(schedule)),
+        };
+        let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
+        cx.out.object(&answer.text, &id.to_string())
+    }
+}
+
+impl StartScrub {
+    async fn run(self, cx: &Context) -> Result<(), Failure> {
+        let id = find::<RaidGroups>(&cx.client, &self.one.object).await?;
+        let scrub = Scrub {
+            mode: scrub_mode(self.repair),
+            rate_limit_bytes_per_s: self.rate_limit,
+        };
+        let call = Call::<ScrubRaidGroup>::with(&[id], scrub);
+        made(cx, cx.client.call(call).await?, &self.waiting).await
+    }
+}
+
+fn scrub_mode(repair: bool) -> ScrubMode {
+    match repair {
+        true => ScrubMode::Repair,
+        false => ScrubMode::Check,
     }
 }
 

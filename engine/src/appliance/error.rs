@@ -86,6 +86,8 @@ pub enum VerbError {
     NoSuchGroup(GroupId),
     #[error("RAID group {0} waits for members")]
     GroupWaits(GroupNumber),
+    #[error("RAID group {0} is being scrubbed")]
+    ScrubRuns(GroupNumber),
     #[error("RAID group {group} is used by {volumes} volumes")]
     GroupInUse { group: GroupNumber, volumes: usize },
     #[error("there is no volume {0}")]

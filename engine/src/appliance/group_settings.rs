@@ -1,10 +1,11 @@
-//! What people set of a RAID group: its name, and how fast it copies.
+//! What people set of a RAID group: its name, how fast it copies, and when it is scrubbed.
 
 use super::Appliance;
 use super::error::VerbError;
 use super::names::check_new;
 use super::operation::answered;
 use super::records::Record;
+use super::scrubs::ScrubSchedule;
 use crate::types::{GroupId, OperationId};
 
 /// Settings of a group to be changed; the outer `None` leaves one as it is.
@@ -14,6 +15,8 @@ pub struct GroupChange {
     pub name: Option<Option<String>>,
     /// Most bytes per second that it copies to its members. `Some(None)`: as fast as it goes.
     pub copy_limit: Option<Option<u64>>,
+    /// `Some(None)`: it is scrubbed only when somebody asks for it.
+    pub scrub_schedule: Option<Option<ScrubSchedule>>,
 }
 
 impl Appliance {
@@ -25,7 +28,11 @@ impl Appliance {
         change: GroupChange,
     ) -> Result<(), VerbError> {
         self.once(operation, async || {
-            let GroupChange { name, copy_limit } = change;
+            let GroupChange {
+                name,
+                copy_limit,
+                scrub_schedule,
+            } = change;
             let checked = self.ledger.store.read(|truth| {
                 let group = truth.groups.find(id).ok_or(VerbError::NoSuchGroup(id))?;
                 if let Some(Some(name)) = &name {
@@ -37,7 +44,12 @@ impl Appliance {
             let number = checked.await?;
             let name = name.map(|name| Record::GroupName { group: id, name });
             let limit = copy_limit.map(|limit| Record::GroupCopyLimit { group: id, limit });
-            let records = name.into_iter().chain(limit);
+            let schedule = scrub_schedule.map(|schedule| Record::ScrubSchedule {
+                group: id,
+                schedule,
+                since: self.keeper.clock.now(),
+            });
+            let records = name.into_iter().chain(limit).chain(schedule);
             let records = records.chain([answered(operation, &())]).collect();
             self.ledger.store.commit(records).await?;
             if let (Some(limit), Some(group)) = (copy_limit, self.group(number)) {

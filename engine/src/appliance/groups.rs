@@ -326,7 +326,7 @@ impl Appliance {
             .allocators
             .insert(group.number(), Allocator::new(slice, slices));
         group.share_copy_limit(Arc::clone(&self.copy_limit));
-        let tending = Tending::of(&group);
+        let tending = Tending::of(&group, &self.keeper);
         self.groups
             .borrow_mut()
             .insert(group.number(), GroupSlot::Serving { group, tending });

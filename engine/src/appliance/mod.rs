@@ -8,6 +8,7 @@
 //!
 //! Everything here runs on one data thread; the volumes and groups that it hands out serve on all of them.
 
+mod clock;
 mod devices;
 mod error;
 mod exports;
@@ -24,6 +25,8 @@ mod out_of_service;
 mod owned_slices;
 mod preview;
 pub mod records;
+mod scrub;
+mod scrubs;
 mod settings;
 mod start;
 mod statistics;
@@ -47,6 +50,7 @@ use crate::statistics::Counters;
 use crate::types::{ApplianceId, DeviceId, ExportId, GroupId, GroupNumber, IdSource, VolumeId, VolumeNumber};
 use crate::volume::Volume;
 use journal::Ledger;
+use scrub::Keeper;
 use tables::{Row, Table};
 use tend::Tending;
 use watch::Watch;
@@ -61,10 +65,11 @@ pub use open::{NewAppliance, OpenError, OpenOptions};
 pub use operation::{Answer, DeviceMade, ExportMade, GroupMade, VolumeMade};
 pub use preview::GroupPreview;
 pub use records::{ApplianceSettings, DeviceRecord, ExportRecord, VolumeRecord};
+pub use scrubs::{ScrubEnded, ScrubSchedule};
 pub use settings::SettingsChange;
 pub use start::WaitingGroup;
 pub use statistics::Statistics;
-pub use status::{DeviceMember, DeviceState, GroupStatus, VolumeStatus};
+pub use status::{DeviceMember, DeviceState, GroupStatus, ScrubStatus, VolumeStatus};
 pub use volumes::{NewPlacements, NewVolume};
 
 /// A group that the metadata knows.
@@ -114,6 +119,7 @@ pub struct Appliance {
     /// An export keeps its own when it is changed and offered anew.
     export_counters: RefCell<BTreeMap<ExportId, Arc<Counters>>>,
     watch: Rc<Watch>,
+    keeper: Keeper,
     /// Of all groups together.
     copy_limit: Arc<CopyLimit>,
     working: RefCell<Working>,

@@ -20,6 +20,7 @@ use super::names::check_name;
 use super::operation::{DeviceMade, answered};
 use super::out_of_service::keep_out;
 use super::records::{ApplianceSettings, Record, Truth, VolumeTruth};
+use super::scrub::Keeper;
 use super::start::{Start, Starts, UNSOUND, WaitingGroup, all_wait, decide, restore_allocators, wait};
 use super::watch::Watch;
 use super::{Appliance, GroupSlot};
@@ -148,10 +149,16 @@ impl Appliance {
             ids: ids.clone(),
         });
         let (groups, volumes) = (Rc::default(), Rc::default());
+        let watch = Watch::new(&ledger, &groups, &volumes, events);
         Self {
             id,
             ids,
-            watch: Watch::new(&ledger, &groups, &volumes, events),
+            keeper: Keeper {
+                ledger: Arc::clone(&ledger),
+                events: Arc::clone(&watch.events),
+                clock: Rc::default(),
+            },
+            watch,
             ledger,
             groups,
             volumes,
@@ -316,11 +323,14 @@ impl Appliance {
         };
         match opened {
             Ok(group) => {
-                let looked = self
-                    .ledger
-                    .store
-                    .read(|truth| truth.copy_limits.get(&id).copied());
-                group.set_standing_copy_limit(looked.await);
+                let looked = self.ledger.store.read(|truth| {
+                    let scrubs = truth.scrubs.get(&id);
+                    let scrub = scrubs.and_then(|scrubs| scrubs.running.clone());
+                    (truth.copy_limits.get(&id).copied(), scrub)
+                });
+                let (limit, scrub) = looked.await;
+                group.set_standing_copy_limit(limit);
+                group.set_scrub(scrub);
                 self.serve_group(Arc::new(group), slice, slices);
             }
             Err(error) => {

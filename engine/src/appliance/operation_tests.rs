@@ -67,6 +67,7 @@ fn named(name: &str) -> GroupChange {
     GroupChange {
         name: Some(Some(name.into())),
         copy_limit: Some(Some(MIB)),
+        ..GroupChange::default()
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operation::{Answer, Answers};
 use super::owned_slices::{OwnedSlices, Owner};
+use super::scrubs::{ScrubEnded, ScrubSchedule, Scrubs};
 use super::stored_runs::StoredRuns;
 use super::tables::{Names, Row, Table};
 use crate::export::Polling;
@@ -17,7 +18,7 @@ use crate::export::access::Protection;
 use crate::logical_device::Slices;
 use crate::map::Run;
 use crate::metadata::State;
-use crate::raid::GroupRecord;
+use crate::raid::{GroupRecord, ScrubRun};
 use crate::types::{
     ApplianceId, DeviceId, DeviceNumber, EmulationType, ExportId, GroupId, GroupNumber, OperationId,
     VolumeId, VolumeNumber,
@@ -147,6 +148,25 @@ pub enum Record {
         group: GroupId,
         limit: Option<u64>,
     },
+    ScrubBegun {
+        group: GroupId,
+        run: ScrubRun,
+    },
+    /// How far a scrub is.
+    ScrubAt {
+        group: GroupId,
+        run: ScrubRun,
+    },
+    ScrubEnded {
+        group: GroupId,
+        ended: ScrubEnded,
+    },
+    /// When a group is scrubbed by itself, and when that was set.
+    ScrubSchedule {
+        group: GroupId,
+        schedule: Option<ScrubSchedule>,
+        since: Option<u64>,
+    },
 }
 
 /// A volume with everything that it owns.
@@ -235,6 +255,8 @@ pub struct Truth {
     pub group_names: Names<GroupId>,
     /// Most bytes per second that groups copy.
     pub copy_limits: BTreeMap<GroupId, u64>,
+    /// Of groups that there are.
+    pub scrubs: BTreeMap<GroupId, Scrubs>,
     pub exports: Table<ExportRecord>,
     pub settings: ApplianceSettings,
     pub epoch: u64,
@@ -303,9 +325,17 @@ impl Truth {
             self.forget_members(&group);
             self.group_names.set(group.id, None);
             self.copy_limits.remove(&group.id);
+            self.scrubs.remove(&group.id);
         }
         // The number may be given again: nothing of the old group may be cleared in the new one.
         self.owned.remove_group(number);
+    }
+
+    /// Changes what is kept of a group's scrubs, where there is such a group.
+    fn change_scrubs(&mut self, group: GroupId, change: impl FnOnce(&mut Scrubs)) {
+        if self.groups.find(group).is_some() {
+            change(self.scrubs.entry(group).or_default());
+        }
     }
 
     /// Whether every index agrees with what it indexes. Always true of records that do not contradict each other.
@@ -333,7 +363,7 @@ impl Truth {
             && self.volumes.values().all(|volume| volume.runs.invariant())
     }
 
-    /// What people said of devices and groups.
+    /// What people said of devices and groups, and what was asked of groups.
     fn said(&self) -> impl Iterator<Item = Record> {
         let devices = self.device_names.iter().map(|(device, name)| Record::DeviceName {
             device,
@@ -354,7 +384,11 @@ impl Truth {
                 group,
                 limit: Some(limit),
             });
-        devices.chain(groups).chain(taken_out).chain(limits)
+        let scrubs = self
+            .scrubs
+            .iter()
+            .flat_map(|(&group, scrubs)| scrubs.records(group));
+        devices.chain(groups).chain(taken_out).chain(limits).chain(scrubs)
     }
 }
 
@@ -396,6 +430,14 @@ impl State for Truth {
                 limit: Some(limit),
             } => drop(self.copy_limits.insert(group, limit)),
             Record::GroupCopyLimit { group, limit: None } => drop(self.copy_limits.remove(&group)),
+            Record::ScrubBegun { group, run } => self.change_scrubs(group, |known| known.running = Some(run)),
+            Record::ScrubAt { group, run } => self.change_scrubs(group, |known| known.go_on(run)),
+            Record::ScrubEnded { group, ended } => self.change_scrubs(group, |known| known.end(ended)),
+            Record::ScrubSchedule {
+                group,
+                schedule,
+                since,
+            } => self.change_scrubs(group, |known| (known.schedule, known.since) = (schedule, since)),
             Record::DeviceTakenOut { device, is_out: true } => drop(self.taken_out.insert(device)),
             Record::DeviceTakenOut {
                 device,

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::out_of_service::BY_HAND;
 use super::records::{DeviceRecord, Truth, VolumeRecord, VolumeTruth};
+use super::scrubs::{ScrubEnded, ScrubSchedule, Scrubs};
 use super::start::WaitingGroup;
 use super::watch::serves;
 use super::{Appliance, GroupSlot};
 use crate::logical_device::{Allocator, SliceState, Slices};
 use crate::raid::membership::Serving;
-use crate::raid::{CopyProgress, GroupRecord, GroupState, MemberStatus};
+use crate::raid::{CopyProgress, GroupRecord, GroupState, MemberStatus, ScrubRun};
 use crate::types::{DeviceId, GroupId, GroupNumber, VolumeId};
 use crate::volume::Volume;
 
@@ -55,11 +56,34 @@ pub struct GroupStatus {
     /// Bytes per second, of all that it ever copies.
     pub standing_copy_limit: Option<u64>,
     pub copy_paused: bool,
+    pub scrub: ScrubStatus,
     pub marked_regions: usize,
     /// Free logical devices; none where it waits.
     pub free_slices: u32,
     /// The same, as runs in order.
     pub free: Vec<Slices>,
+}
+
+/// What a group says of its scrubs.
+#[derive(Debug, Clone, Default)]
+pub struct ScrubStatus {
+    pub running: Option<ScrubRun>,
+    /// The last one that is over.
+    pub last: Option<ScrubEnded>,
+    pub schedule: Option<ScrubSchedule>,
+    /// When the next one begins by the schedule, in seconds since 1970.
+    pub due: Option<u64>,
+}
+
+impl ScrubStatus {
+    fn of(stored: &Scrubs) -> Self {
+        Self {
+            running: stored.running.clone(),
+            last: stored.last.clone(),
+            schedule: stored.schedule,
+            due: stored.due(),
+        }
+    }
 }
 
 /// What a volume says of itself.
@@ -159,6 +183,11 @@ impl Appliance {
             copy_limit: None,
             standing_copy_limit: truth.copy_limits.get(&record.id).copied(),
             copy_paused: false,
+            scrub: truth
+                .scrubs
+                .get(&record.id)
+                .map(ScrubStatus::of)
+                .unwrap_or_default(),
             marked_regions: 0,
             free_slices: allocator.map_or(0, Allocator::free_count),
             free: allocator.map(free_runs).unwrap_or_default(),
@@ -173,6 +202,10 @@ impl Appliance {
                 copy_paused: group.is_copy_paused(),
                 marked_regions: group.marked_regions(),
                 record: group.record(),
+                scrub: ScrubStatus {
+                    running: group.scrub(),
+                    ..unknown.scrub
+                },
                 ..unknown
             },
             Some(GroupSlot::Waiting { waiting, .. }) => GroupStatus {

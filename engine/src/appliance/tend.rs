@@ -1,5 +1,5 @@
-//! What goes on beside the requests of a group: making copies equal, taking marks back while it is idle, and emptying the
-//! journal. None waits for another: copying may take days, or be paused.
+//! What goes on beside the requests of a group: making copies equal, taking marks back while it is idle, emptying the
+//! journal, and [scrubbing](super::scrub). None waits for another: copying may take days, or be paused.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::select;
 use tokio::task::JoinHandle;
 
+use super::scrub::{self, Keeper};
 use super::{Appliance, GroupSlot};
 use crate::raid::{Group, GroupState};
 
@@ -22,10 +23,11 @@ pub(super) struct Tending {
 }
 
 impl Tending {
-    pub(super) fn of(group: &Arc<Group>) -> Self {
+    pub(super) fn of(group: &Arc<Group>, keeper: &Keeper) -> Self {
+        let work = tend(Arc::clone(group), keeper.clone());
         Self {
             group: Arc::clone(group),
-            task: Some(tokio::task::spawn_local(tend(Arc::clone(group)))),
+            task: Some(tokio::task::spawn_local(work)),
         }
     }
 
@@ -48,8 +50,9 @@ impl Drop for Tending {
     }
 }
 
-async fn tend(group: Arc<Group>) {
-    tokio::join!(copy(&group), take_back(&group), make_room(&group));
+async fn tend(group: Arc<Group>, keeper: Keeper) {
+    let scrub = scrub::tend(&group, &keeper);
+    tokio::join!(copy(&group), take_back(&group), make_room(&group), scrub);
 }
 
 fn is_to_be_tended(group: &Group) -> bool {

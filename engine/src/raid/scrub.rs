@@ -47,6 +47,8 @@ pub(super) struct Scrubbing {
     pub(super) pace: CopyPace,
     /// Told when there may be something to do.
     wake: Notify,
+    /// Held while one begins or ends.
+    change: tokio::sync::Mutex<()>,
     /// Something was mended that is not flushed.
     unflushed: AtomicBool,
 }
@@ -58,6 +60,7 @@ impl Scrubbing {
             run: Mutex::default(),
             pace: CopyPace::beside(beside),
             wake: Notify::new(),
+            change: tokio::sync::Mutex::default(),
             unflushed: AtomicBool::new(false),
         }
     }
@@ -84,13 +87,16 @@ impl Group {
         self.scrubbing.run().clone()
     }
 
+    /// Held by whoever begins or ends a scrub.
+    pub async fn change_scrub(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.scrubbing.change.lock().await
+    }
+
     /// Puts a scrub in the place of the one that is under way; `None` ends that.
     pub fn set_scrub(&self, run: Option<ScrubRun>) {
-        let limit = run.as_ref().and_then(|run| run.limit);
+        let (paused, limit) = run.as_ref().map_or((false, None), |run| (run.paused, run.limit));
         *self.scrubbing.run() = run;
-        self.scrubbing.pace.set_paused(false);
-        self.scrubbing.pace.set_limit(limit);
-        self.scrubbing.wake.notify_one();
+        self.steer_scrub(paused, limit);
     }
 
     /// What a new scrub begins with.
@@ -100,6 +106,7 @@ impl Group {
             mode,
             begun_at: None,
             limit: None,
+            paused: false,
             at: 0,
             findings: ScrubFindings {
                 total: self.written_bytes(),
@@ -108,23 +115,28 @@ impl Group {
         }
     }
 
-    /// Has the scrub that is under way stop after its chunk, or go on.
-    pub fn set_scrub_paused(&self, paused: bool) {
+    /// Has the scrub that is under way stop after its chunk, or go on, and read at most so many bytes per second, beside
+    /// the limits of all that the group copies. Returns it where that is something new.
+    pub fn hold_scrub(&self, paused: bool, limit: Option<u64>) -> Option<ScrubRun> {
+        let mut now = self.scrubbing.run();
+        let run = now.as_mut()?;
+        if (run.paused, run.limit) == (paused, limit) {
+            return None;
+        }
+        (run.paused, run.limit) = (paused, limit);
+        let held = run.clone();
+        drop(now);
+        self.steer_scrub(paused, limit);
+        Some(held)
+    }
+
+    fn steer_scrub(&self, paused: bool, limit: Option<u64>) {
+        // Each time begins its pace anew: only where it is another one.
+        if self.scrubbing.pace.limit() != limit {
+            self.scrubbing.pace.set_limit(limit);
+        }
         self.scrubbing.pace.set_paused(paused);
         self.scrubbing.wake.notify_one();
-    }
-
-    pub fn is_scrub_paused(&self) -> bool {
-        self.scrubbing.pace.is_paused()
-    }
-
-    /// Most bytes per second of the scrub that is under way, beside the limits of all that the group copies.
-    pub fn set_scrub_limit(&self, limit: Option<u64>) {
-        self.scrubbing.pace.set_limit(limit);
-    }
-
-    pub fn scrub_limit(&self) -> Option<u64> {
-        self.scrubbing.pace.limit()
     }
 
     /// Resolves when a scrub was begun, paused, resumed or ended since the last call.
@@ -148,7 +160,7 @@ impl Group {
         let id = run.id;
         let is_stopped = || {
             let other = self.scrubbing.run().as_ref().is_none_or(|now| now.id != id);
-            self.is_halted() || self.is_scrub_paused() || other
+            self.is_halted() || self.scrubbing.pace.is_paused() || other
         };
         if !self.scrubbing.pace.turn(chunk.len(), is_stopped).await {
             return Ok(ScrubStep::Held);
@@ -183,7 +195,9 @@ impl Group {
     fn note_scrub(&self, run: ScrubRun, step: ScrubStep) -> ScrubStep {
         match &mut *self.scrubbing.run() {
             Some(now) if now.id == run.id => {
-                *now = run;
+                // Held up meanwhile, perhaps.
+                let (paused, limit) = (now.paused, now.limit);
+                *now = ScrubRun { paused, limit, ..run };
                 step
             }
             _ => ScrubStep::Held,
@@ -214,8 +228,7 @@ impl Group {
         }
     }
 
-    /// Compares a chunk that was written. Whatever else will tell which member is right about a block (checksums) is to be
-    /// asked where the copies of a block, or the columns of a row, are weighed against each other.
+    /// Compares a chunk that was written.
     async fn scrub_chunk(
         &self,
         chunk: ByteRange,

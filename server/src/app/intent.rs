@@ -5,12 +5,13 @@ use ashlar_openapi::appliance::ApplianceChange;
 use ashlar_openapi::devices::NewDevice;
 use ashlar_openapi::exports::{ExportChange, NewExport};
 use ashlar_openapi::raid_groups::{NewRaidGroup, RaidGroupChange};
+use ashlar_openapi::scrubs::Scrub;
 use ashlar_openapi::volumes::{Expand, MorePlacements, NewVolume};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::operations::Done;
-use super::{App, adding, appliance, devices, exports, raid_groups, volumes};
+use super::{App, adding, appliance, devices, exports, raid_groups, scrubs, volumes};
 
 /// A change that the engine takes part in. Ids of new objects are chosen before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,7 @@ pub enum Intent {
     ChangeRaidGroup { id: Uuid, change: RaidGroupChange },
     DeleteRaidGroup { id: Uuid },
     ReplaceMember { id: Uuid, old: Uuid, new: Uuid },
+    ScrubRaidGroup { id: Uuid, wanted: Scrub },
     CreateVolume { id: Uuid, new: Box<NewVolume> },
     RenameVolume { id: Uuid, name: String },
     DeleteVolume { id: Uuid },
@@ -49,7 +51,8 @@ impl Intent {
             Self::CreateRaidGroup { id, .. }
             | Self::ChangeRaidGroup { id, .. }
             | Self::DeleteRaidGroup { id }
-            | Self::ReplaceMember { id, .. } => ("raid_group", *id),
+            | Self::ReplaceMember { id, .. }
+            | Self::ScrubRaidGroup { id, .. } => ("raid_group", *id),
             Self::CreateVolume { id, .. }
             | Self::RenameVolume { id, .. }
             | Self::DeleteVolume { id }
@@ -85,6 +88,7 @@ impl Intent {
             Self::ChangeRaidGroup { .. } => "change_raid_group",
             Self::DeleteRaidGroup { .. } => "delete_raid_group",
             Self::ReplaceMember { .. } => "replace_member",
+            Self::ScrubRaidGroup { .. } => "scrub_raid_group",
             Self::CreateVolume { .. } => "create_volume",
             Self::RenameVolume { .. } => "rename_volume",
             Self::DeleteVolume { .. } => "delete_volume",
@@ -112,6 +116,7 @@ impl Intent {
             Self::ChangeRaidGroup { id, change } => raid_groups::change(app, operation, id, change).await,
             Self::DeleteRaidGroup { id } => raid_groups::delete(app, operation, id).await,
             Self::ReplaceMember { id, old, new } => raid_groups::replace(app, operation, id, old, new).await,
+            Self::ScrubRaidGroup { id, wanted } => scrubs::start(app, operation, id, wanted).await,
             Self::CreateVolume { id, new } => volumes::create(app, operation, id, *new).await,
             Self::RenameVolume { id, name } => volumes::rename(app, operation, id, name).await,
             Self::DeleteVolume { id } => volumes::delete(app, operation, id).await,

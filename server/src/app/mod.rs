@@ -26,6 +26,7 @@ pub mod raid_groups;
 pub mod reconcile;
 pub mod refusal_log;
 pub mod refusals;
+pub mod scrubs;
 pub mod show;
 pub mod support_bundle;
 pub mod touched;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ashlar_engine::appliance::{GroupChange, GroupStatus, NewGroupRequest, VerbError, Waste as EngineWaste};
+use ashlar_engine::appliance::{
+    GroupChange, GroupStatus, NewGroupRequest, ScrubStatus, VerbError, Waste as EngineWaste,
+};
 use ashlar_engine::logical_device::SliceLength;
 use ashlar_engine::raid::membership::Serving;
 use ashlar_engine::raid::{GroupState, MemberStatus};
@@ -25,7 +27,7 @@ use super::operations::Done;
 use super::refusals::{of_engine, of_verb};
 use super::show::Show;
 use super::touched::Touched;
-use super::{Answer, App, Caller, facts, levels, no_such};
+use super::{Answer, App, Caller, facts, levels, no_such, scrubs};
 use crate::catalog::{self, CatalogError};
 use crate::engine::EngineError;
 
@@ -171,6 +173,10 @@ pub fn view(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> RaidG
         members: live.map(members).unwrap_or_default(),
         bytes_to_sync: Bytes(status.map_or(0, |status| status.copy.left)),
         rate_limit_bytes_per_s: status.and_then(|status| status.standing_copy_limit).map(Bytes),
+        scrub_schedule: status
+            .and_then(|status| status.scrub.schedule)
+            .map(scrubs::schedule),
+        scrubs: scrubs::view(status.map_or(&ScrubStatus::default(), |status| &status.scrub)),
         presence: presence(row.presence),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
@@ -215,13 +221,20 @@ fn members(live: &Live) -> Vec<Member> {
         .collect()
 }
 
-/// Names the state that an edit is meant for: what the catalog mirrors, and the limit, which only the engine knows.
+/// Names the state that an edit is meant for: what the catalog mirrors, and the settings that only the
+/// engine knows.
 fn tag(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> String {
     let tag = super::etag(row.version, row.updated_at);
-    match live.and_then(|live| live.status.standing_copy_limit) {
-        Some(limit) => format!("{}-{limit:x}\"", tag.trim_end_matches('"')),
-        None => tag,
-    }
+    let status = live.map(|live| &live.status);
+    let limit = status.and_then(|status| status.standing_copy_limit);
+    let limit = limit.map(|limit| format!("-{limit:x}")).unwrap_or_default();
+    let schedule = status.and_then(|status| status.scrub.schedule);
+    let schedule = schedule.map(|schedule| format!("-{:x}{:?}", schedule.every_hours, schedule.mode));
+    format!(
+        "{}{limit}{}\"",
+        tag.trim_end_matches('"'),
+        schedule.unwrap_or_default()
+    )
 }
 
 /// A group's row with its ETag, and the group as the engine has it.
@@ -295,7 +308,11 @@ pub async fn create(app: &App, operation: Uuid, id: Uuid, new: NewRaidGroup) -> 
 /// Changes a group's settings.
 pub async fn change(app: &App, operation: Uuid, id: Uuid, change: RaidGroupChange) -> Result<Done, Problem> {
     let before = app.group_status(id).await?;
-    let before = json!({"name": before.name, "rate_limit_bytes_per_s": before.standing_copy_limit});
+    let before = json!({
+        "name": before.name,
+        "rate_limit_bytes_per_s": before.standing_copy_limit,
+        "scrub_schedule": before.scrub.schedule.map(scrubs::schedule),
+    });
     let wanted = GroupChange {
         name: change
             .name
@@ -304,8 +321,13 @@ pub async fn change(app: &App, operation: Uuid, id: Uuid, change: RaidGroupChang
         copy_limit: change
             .rate_limit_bytes_per_s
             .map(|limit| limit.map(|limit| limit.0)),
+        scrub_schedule: change
+            .scrub_schedule
+            .map(|schedule| schedule.map(scrubs::schedule_to_engine)),
     };
     app.verb(async move |appliance| {
+        // A schedule begins to count now.
+        appliance.tell_time(scrubs::seconds_now());
         appliance
             .change_group(OperationId(operation), GroupId(id), wanted)
             .await
@@ -363,6 +385,7 @@ impl App {
             subject: id,
             params: json!({}),
             bytes_total: Some(status.record.slices() * slice),
+            limit: None,
         };
         self.begin_job::<FormatRaidGroup>(caller, new, wait, |job| formatting(Some(job)))
             .await
@@ -424,6 +447,7 @@ pub async fn replace(app: &App, operation: Uuid, id: Uuid, old: Uuid, new: Uuid)
             subject: id,
             params: data.clone(),
             bytes_total: Some(status.copy.left),
+            limit: None,
         }),
         event: is_new.then(|| event("raid_group.member_replaced", id, data)),
         audited: audited(id, Some(json!({"member": old})), Some(json!({"member": new}))),

@@ -117,6 +117,10 @@ fn of_object(error: &VerbError) -> (ProblemType, &'static str) {
         | VerbError::NoSuchVolume(_)
         | VerbError::NoSuchExport(_) => (ProblemType::UnknownReference, "list what there is"),
         VerbError::GroupWaits(_) => (ProblemType::RaidGroupWaiting, "bring its members back"),
+        VerbError::ScrubRuns(_) => (
+            ProblemType::ScrubRunning,
+            "wait for its job to end, or cancel that first",
+        ),
         VerbError::GroupInUse { .. } => (ProblemType::RaidGroupInUse, "delete the volumes first"),
         VerbError::VolumeExported { .. } => (ProblemType::VolumeExported, "delete the exports first"),
         VerbError::VolumeWaits { .. } => (
@@ -222,6 +226,7 @@ fn of_members(error: &VerbError) -> (ProblemType, &'static str) {
         | VerbError::NoSuchVolume(_)
         | VerbError::NoSuchExport(_)
         | VerbError::GroupWaits(_)
+        | VerbError::ScrubRuns(_)
         | VerbError::GroupInUse { .. }
         | VerbError::VolumeExported { .. }
         | VerbError::VolumeWaits { .. }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::transact;
 use crate::app::App;
+use crate::app::scrubs;
 use crate::catalog::events::{self, NewEvent};
 use crate::catalog::{Catalog, CatalogError};
 
@@ -134,6 +135,24 @@ fn describe(kind: &EventKind) -> Described {
         }
         EventKind::GroupWaiting { group, why } => {
             ("raid_group.waiting", "raid_group", group.0, json!({"why": why}))
+        }
+        EventKind::ScrubStarted { group, mode } => {
+            let data = json!({"mode": scrubs::mode(*mode)});
+            ("raid_group.scrub_started", "raid_group", group.0, data)
+        }
+        EventKind::ScrubMismatch { group, findings } => {
+            let data = json!({"findings": scrubs::findings(findings)});
+            ("raid_group.scrub_mismatch", "raid_group", group.0, data)
+        }
+        EventKind::ScrubFinished {
+            group,
+            mode,
+            cancelled,
+            findings,
+        } => {
+            let (mode, findings) = (scrubs::mode(*mode), scrubs::findings(findings));
+            let data = json!({"mode": mode, "cancelled": cancelled, "findings": findings});
+            ("raid_group.scrub_finished", "raid_group", group.0, data)
         }
         EventKind::VolumeServing { volume } => ("volume.serving", "volume", volume.0, json!({})),
         EventKind::VolumeNotServing { volume } => ("volume.not_serving", "volume", volume.0, json!({})),

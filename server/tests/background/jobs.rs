@@ -225,6 +225,7 @@ async fn queued(life: &Life, kind: JobKind) -> Job {
         subject: Uuid::new_v4(),
         params: serde_json::json!({"seconds": 3600}),
         bytes_total: None,
+        limit: None,
     };
     let mut transaction = life.app.catalog.begin().await.unwrap();
     let job = make(&mut transaction, new, None).await.unwrap();
@@ -240,7 +241,12 @@ async fn a_job_that_waits_its_turn_can_be_paused_and_cancelled_and_some_verbs_ar
     assert_eq!(refused.kind, ProblemType::JobKind);
     assert_eq!(
         refused.correction.allowed,
-        ["raid_group.format", "device.identify", "support_bundle"]
+        [
+            "raid_group.format",
+            "raid_group.scrub",
+            "device.identify",
+            "support_bundle"
+        ]
     );
     let bundle = queued(&life, JobKind::SupportBundle).await;
     let refused = verb(&life.app, bundle.id, Verb::Pause).await.unwrap_err();

@@ -12,4 +12,5 @@ mod jobs;
 mod life;
 mod prune;
 mod rebuild;
+mod scrub;
 mod webhooks;

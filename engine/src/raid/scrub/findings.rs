@@ -34,13 +34,13 @@ pub struct ScrubPlace {
 pub struct ScrubFindings {
     /// Blocks that were looked at.
     pub checked: u64,
-    /// Blocks whose copies differ, or whose sums do not fit the data.
+    /// Blocks whose copies differ, whose sums do not fit the data, or of which a part does not fit its checksum.
     pub mismatched: u64,
     /// Places of 4 KiB on one member that cannot be read.
     pub unreadable: u64,
     /// Mismatched blocks and unreadable places that were mended.
     pub repaired: u64,
-    /// Unreadable places that cannot be had from the others.
+    /// Places that are unreadable or do not fit their checksum, and cannot be had from the others.
     pub unrepairable: u64,
     /// Bytes that could not be compared: a member is missing, or copies are still to be made equal there.
     pub left_out: u64,
@@ -68,8 +68,9 @@ pub struct ScrubRun {
     pub mode: ScrubMode,
     /// Seconds since 1970, where the time was known.
     pub begun_at: Option<u64>,
-    /// Bytes per second, as it was begun with.
+    /// Bytes per second.
     pub limit: Option<u64>,
+    pub paused: bool,
     /// Where it goes on: an address of what is known of the group's space.
     pub at: u64,
     pub findings: ScrubFindings,

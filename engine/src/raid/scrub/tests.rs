@@ -280,12 +280,13 @@ fn a_scrub_that_is_paused_or_taken_away_goes_no_further_and_goes_on_where_it_sto
     (stood.at, stood.findings.done) = (128 << 10, 256 << 10);
     flip(&bench, 0, 4096);
     flip(&bench, 1, 200 << 10);
+    stood.paused = true;
     group.set_scrub(Some(stood.clone()));
-    group.set_scrub_paused(true);
     run(async {
         assert_eq!(group.scrub_on().await.unwrap(), ScrubStep::Held);
         assert_eq!(group.scrub(), Some(stood));
-        group.set_scrub_paused(false);
+        assert!(group.hold_scrub(true, None).is_none(), "it is so already");
+        assert!(group.hold_scrub(false, None).is_some());
         while group.scrub_on().await.unwrap() == ScrubStep::On {}
         let findings = group.scrub().unwrap().findings;
         assert_eq!((findings.mismatched, findings.done), (1, group.capacity()));

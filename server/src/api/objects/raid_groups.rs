@@ -3,7 +3,7 @@
 use ashlar_openapi::Problem;
 use ashlar_openapi::operations::{
     ChangeRaidGroup, CreateRaidGroup, DeleteRaidGroup, FormatRaidGroup, GetRaidGroup, ListLogicalDevices,
-    ListRaidGroups, ReplaceMember,
+    ListRaidGroups, ReplaceMember, ScrubRaidGroup,
 };
 use ashlar_openapi::raid_groups::RaidGroupChange;
 use ashlar_openapi::sort::{NumberedKey, Sort};
@@ -14,6 +14,7 @@ use crate::api::incoming::Incoming;
 use crate::api::{Asked, Routes};
 use crate::app::intent::Intent;
 use crate::app::jobs::verbs::check_limit;
+use crate::app::scrubs::check_schedule;
 use crate::app::{Answer, App, check_match, no_such, order, raid_groups, reading};
 use crate::catalog;
 
@@ -26,6 +27,7 @@ pub fn routes(routes: Routes) -> Routes {
         .on::<DeleteRaidGroup, _>(delete)
         .on::<ReplaceMember, _>(replace)
         .on::<FormatRaidGroup, _>(format)
+        .on::<ScrubRaidGroup, _>(scrub)
         .on::<ListLogicalDevices, _>(list_logical_devices)
 }
 
@@ -102,6 +104,7 @@ async fn change(asked: Asked, incoming: Incoming<ChangeRaidGroup>) -> Result<Ans
         return show(&asked.app, id).await;
     }
     check_limit(change.rate_limit_bytes_per_s.flatten())?;
+    check_schedule(change.scrub_schedule.flatten())?;
     let if_match = incoming.if_match;
     asked
         .app
@@ -147,6 +150,21 @@ async fn format(asked: Asked, incoming: Incoming<FormatRaidGroup>) -> Result<Ans
     asked
         .app
         .format_group(&asked.caller, id, incoming.dry_run, incoming.wait)
+        .await
+}
+
+async fn scrub(asked: Asked, incoming: Incoming<ScrubRaidGroup>) -> Result<Answer, Problem> {
+    let id = incoming.id();
+    let wanted = incoming.body;
+    check_limit(wanted.rate_limit_bytes_per_s)?;
+    let intent = Intent::ScrubRaidGroup { id, wanted };
+    let answer = asked
+        .app
+        .change(&asked.caller, intent, async |app| check(app, id, None).await)
+        .await?;
+    asked
+        .app
+        .wait_for_job::<ScrubRaidGroup>(answer, incoming.wait, |job| job)
         .await
 }
 

@@ -4,7 +4,7 @@
 pub const PROBE: &str = "webhook.probe";
 
 /// The kinds of the outbox, sorted.
-pub const KINDS: [&str; 47] = [
+pub const KINDS: [&str; 50] = [
     "appliance.catalog_rebuilt",
     "appliance.changed",
     "appliance.imported",
@@ -33,6 +33,9 @@ pub const KINDS: [&str; 47] = [
     "raid_group.created",
     "raid_group.deleted",
     "raid_group.member_replaced",
+    "raid_group.scrub_finished",
+    "raid_group.scrub_mismatch",
+    "raid_group.scrub_started",
     "raid_group.state_changed",
     "raid_group.waiting",
     "token.created",

@@ -31,6 +31,8 @@ pub struct NewJob {
     pub subject: Uuid,
     pub params: Value,
     pub bytes_total: Option<u64>,
+    /// Bytes per second that it begins with.
+    pub limit: Option<u64>,
 }
 
 /// Makes a job, or answers the one that does the same already.
@@ -49,7 +51,7 @@ pub async fn make(
         subject_id: new.subject,
         params: &new.params,
         bytes_total: new.bytes_total.and_then(|total| i64::try_from(total).ok()),
-        rate_limit_bytes_per_s: None,
+        rate_limit_bytes_per_s: new.limit.and_then(|limit| i64::try_from(limit).ok()),
         operation,
     };
     let (job, made) = catalog::jobs::insert_or_unfinished(connection, &row).await?;

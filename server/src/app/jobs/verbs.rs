@@ -55,7 +55,7 @@ impl Verb {
     pub fn is_known_by(self, kind: JobKind) -> bool {
         match kind {
             JobKind::Rebuild => self != Self::Cancel,
-            JobKind::Identify | JobKind::Format => true,
+            JobKind::Identify | JobKind::Format | JobKind::Scrub => true,
             JobKind::SupportBundle => self == Self::Cancel,
         }
     }
@@ -234,6 +234,7 @@ impl App {
             subject: id,
             params: json!({"seconds": seconds}),
             bytes_total: None,
+            limit: None,
         };
         self.begin_job::<IdentifyDevice>(caller, new, wait, |job| job)
             .await
@@ -257,6 +258,7 @@ impl App {
             subject: self.engine.id().0,
             params: json!({"audit_log": reads_audit_log}),
             bytes_total: None,
+            limit: None,
         };
         self.begin_job::<CreateSupportBundle>(caller, new, wait, |job| job)
             .await

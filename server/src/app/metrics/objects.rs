@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ashlar_engine::appliance::{DeviceState, ExportStatus, GroupStatus, VolumeStatus};
-use ashlar_engine::raid::GroupState;
+use ashlar_engine::raid::{GroupState, ScrubFindings};
 use ashlar_engine::types::{DeviceId, ExportId, GroupId, VolumeId};
 
 use super::taken::{Series, Taken};
@@ -111,9 +111,52 @@ impl Objects {
             "What must still be copied before all members are equal",
             |group| group.regions_to_sync as u64 * group.record.region,
         );
+        self.scrubs(taken, &all);
         all.into_iter()
             .map(|(series, one)| (one.record.id, series))
             .collect()
+    }
+
+    /// Of groups that were ever scrubbed: the one that is under way, else the last.
+    fn scrubs(&self, taken: &mut Taken, groups: &[(Series, &GroupStatus)]) {
+        let newest = |group: &GroupStatus| {
+            let running = group.scrub.running.as_ref().map(|run| run.findings.clone());
+            running.or_else(|| group.scrub.last.as_ref().map(|last| last.findings.clone()))
+        };
+        let mut gauges = |name: &str, help, value: fn(&ScrubFindings) -> u64| {
+            let of = groups
+                .iter()
+                .filter_map(|(series, group)| Some((series.clone(), value(&newest(group)?))));
+            taken.gauges(name, help, of);
+        };
+        gauges(
+            "raid_group_scrub_mismatched_blocks",
+            "Blocks of 4 KiB that did not fit, in the scrub that is under way or was the last",
+            |findings| findings.mismatched,
+        );
+        gauges(
+            "raid_group_scrub_unreadable_blocks",
+            "Places of 4 KiB that could not be read, in the scrub that is under way or was the last",
+            |findings| findings.unreadable,
+        );
+        gauges(
+            "raid_group_scrub_done_bytes",
+            "How far that scrub came",
+            |findings| findings.done,
+        );
+        gauges(
+            "raid_group_scrub_total_bytes",
+            "What it had to walk over",
+            |findings| findings.total,
+        );
+        let ended = |group: &GroupStatus| group.scrub.last.as_ref()?.ended_at;
+        taken.gauges(
+            "raid_group_scrub_ended_timestamp_seconds",
+            "When the last scrub ended",
+            groups
+                .iter()
+                .filter_map(|(series, group)| Some((series.clone(), ended(group)?))),
+        );
     }
 
     fn volumes(&self, taken: &mut Taken) -> BTreeMap<VolumeId, Series> {

@@ -9,6 +9,7 @@
 pub mod format;
 pub mod identify;
 pub mod rebuild;
+pub mod scrub;
 pub mod support_bundle;
 pub mod work;
 
@@ -54,6 +55,7 @@ pub async fn run(app: Arc<App>) {
     };
     let mut catalog = app.catalog.state();
     loop {
+        scrub::tell_time(&app).await;
         if let Err(error) = runner.round().await {
             tracing::debug!(%error, "jobs wait for the catalog");
         }
@@ -81,7 +83,8 @@ impl Runner {
         for job in &unfinished {
             self.look_after(job).await?;
         }
-        rebuild::make_wanted(&app, &unfinished).await
+        rebuild::make_wanted(&app, &unfinished).await?;
+        scrub::make_wanted(&app, &unfinished).await
     }
 
     async fn start_queued(&mut self) -> Result<(), CatalogError> {
@@ -110,6 +113,10 @@ impl Runner {
             return Ok(());
         }
         match (job.state, kind(job)) {
+            // The engine scrubs whether or not there is a task: it has to be told.
+            (JobState::Cancelling, Some(JobKind::Scrub)) => {
+                self.work_on(job.clone(), JobKind::Scrub, control);
+            }
             (JobState::Cancelling, _) => {
                 work::finish(&self.app, job.id, &Outcome::Cancelled(None)).await?;
             }
@@ -142,6 +149,7 @@ async fn guarded(app: Arc<App>, id: Uuid, kind: JobKind, mut work: Work) {
         let outcome = match kind {
             JobKind::Rebuild => rebuild::run(&mut work).await,
             JobKind::Format => format::run(&mut work).await,
+            JobKind::Scrub => scrub::run(&mut work).await,
             JobKind::Identify => identify::run(&mut work).await,
             JobKind::SupportBundle => support_bundle::run(&mut work).await,
         };

@@ -43,6 +43,7 @@ pub async fn make_wanted(app: &App, unfinished: &[Job]) -> Result<(), CatalogErr
             subject: id,
             params: json!({}),
             bytes_total: Some(status.copy.left),
+            limit: None,
         };
         transact(&app.catalog, async move |connection| {
             make(connection, new, None).await
