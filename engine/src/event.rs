@@ -45,6 +45,28 @@ pub enum EventKind {
         group: GroupId,
         why: &'static str,
     },
+    /// It has more medium errors than its group bears, or than is usual.
+    DeviceSuspect {
+        device: DeviceId,
+        medium_errors: u64,
+    },
+    /// A spare took a member's place by itself, and is being copied to.
+    SpareTookOver {
+        group: GroupId,
+        old: DeviceId,
+        new: DeviceId,
+    },
+    /// A member is out, and stays so.
+    NoSpareFits {
+        group: GroupId,
+        device: DeviceId,
+        why: String,
+    },
+    /// A spare was looked at and could not be read.
+    SpareUnreadable {
+        device: DeviceId,
+        why: String,
+    },
     /// After it did not.
     VolumeServing {
         volume: VolumeId,

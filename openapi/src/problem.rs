@@ -97,6 +97,7 @@ problems! {
     DeviceKnown = 409 "urn:ashlar:problem:device-known": "The device belongs to this appliance already",
     DeviceAbsent = 409 "urn:ashlar:problem:device-absent": "The device is not there",
     DeviceInService = 409 "urn:ashlar:problem:device-in-service": "The device is in service",
+    DeviceIsSpare = 409 "urn:ashlar:problem:device-is-spare": "The device is kept as a spare",
     DeviceInUse = 409 "urn:ashlar:problem:device-in-use": "The device is a member of a RAID group",
     LastDevice = 409 "urn:ashlar:problem:last-device": "It is the only device, which holds the appliance's metadata",
     WouldLoseData = 409 "urn:ashlar:problem:would-lose-data": "Data would be lost with it",
@@ -108,6 +109,7 @@ problems! {
     NoRoom = 422 "urn:ashlar:problem:no-room": "The members have no room for one logical device",
     MemberTooSmall = 422 "urn:ashlar:problem:member-too-small": "The device is smaller than the group's members",
     MemberBlock = 422 "urn:ashlar:problem:member-block": "The device has larger blocks than its group serves",
+    NoRedundancy = 422 "urn:ashlar:problem:no-redundancy": "The RAID group's level bears no loss",
     RaidGroupWaiting = 409 "urn:ashlar:problem:raid-group-waiting": "The RAID group waits for members",
     RaidGroupInUse = 409 "urn:ashlar:problem:raid-group-in-use": "Volumes lie on the RAID group",
     // Volumes.

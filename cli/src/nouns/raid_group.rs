@@ -7,14 +7,14 @@ use ashlar_openapi::operations::{
     ReplaceMember,
 };
 use ashlar_openapi::raid_groups::{
-    NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
+    Member, MemberCondition, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
 };
 use ashlar_openapi::sort::NumberedKey;
-use ashlar_openapi::{Bytes, Name};
+use ashlar_openapi::{Bytes, Name, Natural};
 use clap::{Args, Subcommand};
 
-use super::device::{Devices, PRESENCES, find_devices, state};
-use super::{DryRun, Gone, One, end, show};
+use super::device::{Devices, PRESENCES, errors, find_devices, state};
+use super::{DryRun, Gone, One, end};
 use crate::Context;
 use crate::edit::edit;
 use crate::failure::Failure;
@@ -22,7 +22,7 @@ use crate::find::{Handle, Noun, find, number};
 use crate::format;
 use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{Waiting, begun, made};
-use crate::values::{Limit, limit, size, word};
+use crate::values::{Limit, Wait, limit, size, wait, word};
 
 const LEVELS: &[&str] = &["0", "1", "3", "5", "6", "10"];
 
@@ -48,6 +48,38 @@ pub(crate) struct Create {
     dry_run: DryRun,
 }
 
+/// Settings of a RAID group.
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Settings {
+    /// What to call it
+    #[arg(long)]
+    name: Option<Name>,
+    /// Take its name away
+    #[arg(long, conflicts_with = "name")]
+    no_name: bool,
+    /// Most that is copied to its members per second, or `none`
+    #[arg(long, value_name = "SIZE|none", value_parser = limit)]
+    rate_limit: Option<Limit>,
+    /// How long a member is out before a spare takes its place; `usual`: a minute where it is merely absent
+    #[arg(long, value_name = "SECONDS|usual", value_parser = wait)]
+    spare_after: Option<Wait>,
+    /// Whether a spare takes the place of a suspect member while all are in sync
+    #[arg(long, value_name = "true|false")]
+    replace_suspect: Option<bool>,
+    /// Medium errors that a member may have; with more of them it is suspect
+    #[arg(long, value_name = "ERRORS", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+    suspect_after: Option<u32>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Make a RAID group of devices that are in none
@@ -64,20 +96,8 @@ pub(crate) enum Verb {
     },
     /// Look at a RAID group
     Show(One),
-    /// Name a RAID group, or bound how fast it copies
-    Set {
-        #[command(flatten)]
-        one: One,
-        /// What to call it
-        #[arg(long, required_unless_present_any = ["no_name", "rate_limit"])]
-        name: Option<Name>,
-        /// Take its name away
-        #[arg(long, conflicts_with = "name")]
-        no_name: bool,
-        /// Most that is copied to its members per second, or `none`
-        #[arg(long, value_name = "SIZE|none", value_parser = limit)]
-        rate_limit: Option<Limit>,
-    },
+    /// Name a RAID group, bound how fast it copies, or say when spares take members' places
+    Set(Set),
     /// Delete a RAID group; its devices are free afterwards
     Delete(Gone),
     /// Make the free logical devices blank on the devices
@@ -123,22 +143,12 @@ impl Verb {
             }
             Self::Show(named) => {
                 let id = one(&named.object).await?;
-                show::<GetRaidGroup>(cx, &[id], id).await
+                let answer = cx.client.call(Call::<GetRaidGroup>::at(&[id])).await?;
+                let table = (MEMBER_HEADERS, member_rows(&answer.body));
+                cx.out
+                    .detail(&answer.text, &id.to_string(), &["members", "spares"], table)
             }
-            Self::Set {
-                one: named,
-                name,
-                no_name,
-                rate_limit,
-            } => {
-                let id = one(&named.object).await?;
-                let change = RaidGroupChange {
-                    name: (no_name || name.is_some()).then_some(name),
-                    rate_limit_bytes_per_s: rate_limit.map(|Limit(limit)| limit),
-                };
-                let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
-                cx.out.object(&answer.text, &id.to_string())
-            }
+            Self::Set(set) => set.run(cx).await,
             Self::Delete(gone) => {
                 let id = one(&gone.object).await?;
                 gone.confirm("Delete the RAID group")?;
@@ -175,6 +185,60 @@ impl Verb {
             }
         }
     }
+}
+
+impl Set {
+    async fn run(self, cx: &Context) -> Result<(), Failure> {
+        let id = find::<RaidGroups>(&cx.client, &self.one.object).await?;
+        let Settings {
+            name,
+            no_name,
+            rate_limit,
+            spare_after,
+            replace_suspect,
+            suspect_after,
+        } = self.settings;
+        let change = RaidGroupChange {
+            name: (no_name || name.is_some()).then_some(name),
+            rate_limit_bytes_per_s: rate_limit.map(|Limit(limit)| limit),
+            spare_after_seconds: spare_after.map(|Wait(seconds)| seconds),
+            replace_suspect,
+            suspect_after: suspect_after.map(Natural),
+        };
+        let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
+        cx.out.object(&answer.text, &id.to_string())
+    }
+}
+
+const MEMBER_HEADERS: &[&str] = &["ROLE", "DEVICE", "STATE", "HOLDS", "ERRORS"];
+
+/// Members by their roles, then the spares.
+fn member_rows(group: &RaidGroup) -> Vec<Vec<String>> {
+    let members = group.members.iter().map(|member| {
+        vec![
+            member.role.0.to_string(),
+            device(member),
+            format::word(&member.condition),
+            format::word(&member.holds),
+            errors(&member.errors).to_string(),
+        ]
+    });
+    let spares = group.spares.iter().map(|spare| {
+        let state = if spare.shared { "spare (shared)" } else { "spare" };
+        let nothing = || format::NOTHING.to_owned();
+        vec![
+            nothing(),
+            spare.device_number.0.to_string(),
+            state.to_owned(),
+            nothing(),
+            nothing(),
+        ]
+    });
+    members.chain(spares).collect()
+}
+
+fn device(member: &Member) -> String {
+    format::or_nothing(member.device_number.map(|number| number.0))
 }
 
 impl Create {
@@ -243,10 +307,12 @@ impl Row for RaidGroup {
     }
 
     fn cells(&self, _: &Names) -> Vec<String> {
-        let members = self
-            .members
-            .iter()
-            .map(|member| format::or_nothing(member.device_number.map(|number| number.0)));
+        let members = self.members.iter().map(|member| match member.condition {
+            MemberCondition::InSync => device(member),
+            condition => format!("{}({})", device(member), format::word(&condition)),
+        });
+        let spares = self.spares.iter().filter(|spare| !spare.shared);
+        let spares = spares.map(|spare| format!("{}(spare)", spare.device_number.0));
         vec![
             self.number.0.to_string(),
             format::or_nothing(self.name.as_ref()),
@@ -254,7 +320,7 @@ impl Row for RaidGroup {
             format::size(self.capacity_bytes),
             format::size(self.free_bytes),
             state(&self.state, self.presence),
-            members.collect::<Vec<_>>().join(","),
+            members.chain(spares).collect::<Vec<_>>().join(","),
             format::size(self.bytes_to_sync),
         ]
     }

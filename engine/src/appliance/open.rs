@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use super::care::Caring;
 use super::devices::{NewDevice, check_new_devices, check_unmade, device_records, label_new};
 use super::error::VerbError;
 use super::journal::{Ledger, Present, holders_at_start};
@@ -130,6 +131,7 @@ impl Appliance {
         store.commit(records).await?;
         let appliance = Self::assemble(id, ids, store, (labelled, registry), Events::new(1));
         appliance.watch.begin().await;
+        appliance.caring.begin().await;
         Ok(appliance)
     }
 
@@ -148,10 +150,13 @@ impl Appliance {
             ids: ids.clone(),
         });
         let (groups, volumes) = (Rc::default(), Rc::default());
+        let watch = Watch::new(&ledger, &groups, &volumes, events);
+        let turn = Rc::default();
         Self {
             id,
             ids,
-            watch: Watch::new(&ledger, &groups, &volumes, events),
+            caring: Caring::over(&ledger, &groups, &watch, &turn),
+            watch,
             ledger,
             groups,
             volumes,
@@ -159,7 +164,7 @@ impl Appliance {
             export_counters: RefCell::default(),
             copy_limit: Arc::default(),
             working: RefCell::default(),
-            turn: tokio::sync::Mutex::new(()),
+            turn,
         }
     }
 
@@ -230,6 +235,7 @@ impl Appliance {
     }
 
     async fn begin(self, starts: Starts) -> Result<Self, OpenError> {
+        self.ledger.carry_errors_on().await;
         for ((number, id), start) in starts {
             match start {
                 Start::Now(record) => self.start_group(*record).await?,
@@ -243,6 +249,7 @@ impl Appliance {
         self.rejoin_all().await;
         self.offer_exports().await;
         self.watch.begin().await;
+        self.caring.begin().await;
         Ok(self)
     }
 

@@ -67,6 +67,8 @@ fn named(name: &str) -> GroupChange {
     GroupChange {
         name: Some(Some(name.into())),
         copy_limit: Some(Some(MIB)),
+        spare_after: Some(Some(5)),
+        ..GroupChange::default()
     }
 }
 
@@ -94,6 +96,11 @@ fn verbs() -> Vec<Ask> {
                 number: Some(7),
                 ..SettingsChange::default()
             }
+        )),
+        ask!(done, |it, op| it.set_spare(
+            op,
+            device_id(2),
+            Some(SpareFor::Group(GROUP))
         )),
         ask!(done, |it, op| it.delete_volume(op, VOLUME)),
         ask!(done, |it, op| it.replace_member(
@@ -182,7 +189,7 @@ fn a_snapshot_brings_back_names_settings_epoch_and_answers() {
     run(async {
         let bench = Bench::new(3);
         let appliance = bench.create(Level::Raid1, 2).await;
-        for (number, verb) in (0..).zip(verbs().into_iter().take(7)) {
+        for (number, verb) in (0..).zip(verbs().into_iter().take(8)) {
             verb.ask(&appliance, OperationId(Uuid::from_u128(number))).await;
         }
         appliance

@@ -4,9 +4,9 @@
 //! anew. A flush that failed closes it (R5): a later one could succeed without the lost writes. A place that cannot be
 //! read (medium error) does not: other places are fine, and the RAID group writes the place anew.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, signature};
+use super::{Completion, Device, DeviceError, DeviceInfo, ErrorCounts, Io, Request, signature};
 use crate::io::{BufSlice, IoBuf};
 use crate::statistics::{Activity, Counters, Kind};
 use crate::types::{ByteRange, DeviceId};
@@ -15,8 +15,16 @@ use crate::types::{ByteRange, DeviceId};
 pub struct DeviceHandle {
     id: DeviceId,
     device: Arc<dyn Device>,
-    failed: OnceLock<String>,
+    failed: OnceLock<Failure>,
     counters: Counters,
+    /// Taken only where something failed.
+    errors: Mutex<ErrorCounts>,
+}
+
+/// Why the latch closed.
+struct Failure {
+    why: String,
+    is_lost: bool,
 }
 
 /// Whether a failure of this kind takes the device out of service.
@@ -40,6 +48,7 @@ impl DeviceHandle {
             device,
             failed: OnceLock::new(),
             counters: Counters::default(),
+            errors: Mutex::default(),
         }
     }
 
@@ -58,14 +67,46 @@ impl DeviceHandle {
 
     /// Why the device is out of service; `None` while it serves.
     pub fn failure(&self) -> Option<&str> {
-        self.failed.get().map(String::as_str)
+        self.failed.get().map(|failure| failure.why.as_str())
+    }
+
+    /// Whether it is out of service because it could not be reached: it may well come back as it was.
+    pub fn is_lost(&self) -> bool {
+        self.failed.get().is_some_and(|failure| failure.is_lost)
     }
 
     /// Takes the device out of service; the first reason stays.
     pub fn fail(&self, why: &str) {
-        if self.failed.set(why.to_owned()).is_ok() {
+        self.close(why, false);
+    }
+
+    fn close(&self, why: &str, is_lost: bool) {
+        let failure = Failure {
+            why: why.to_owned(),
+            is_lost,
+        };
+        if self.failed.set(failure).is_ok() {
             tracing::error!(device = %self.id, why, "storage device taken out of service");
         }
+    }
+
+    /// What failed on the device, over all its openings that were [carried on](Self::carry_on).
+    pub fn errors(&self) -> ErrorCounts {
+        *self.lock_errors()
+    }
+
+    /// Adds what failed before the device was opened.
+    pub fn carry_on(&self, before: ErrorCounts) {
+        *self.lock_errors() += before;
+    }
+
+    /// A place that could not be read was written anew.
+    pub fn note_mended(&self) {
+        self.lock_errors().mended += 1;
+    }
+
+    fn lock_errors(&self) -> MutexGuard<'_, ErrorCounts> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was asked of the device since it was opened; `None` where nothing was. Of operations that wait for each
@@ -84,8 +125,8 @@ impl DeviceHandle {
             Request::Zero { range, .. } => (Kind::Zero, range.len()),
         };
         let meter = self.counters.meter(kind, bytes);
-        if let Some(why) = self.failed.get() {
-            return Io::failed(DeviceError::Latched(why.clone()), meter);
+        if let Some(why) = self.failure() {
+            return Io::failed(DeviceError::Latched(why.to_owned()), meter);
         }
         Io::metered(self.device.submit(request), meter)
     }
@@ -94,13 +135,19 @@ impl DeviceHandle {
     #[inline]
     pub fn settle(&self, io: &Io, completion: Completion) -> Completion {
         self.counters.end(io.meter(), completion.result.is_ok());
-        if let Err(error) = &completion.result
-            && severity(error) == Severity::Fatal
-            && !matches!(error, DeviceError::Latched(_))
-        {
-            self.fail(&error.to_string());
+        if let Err(error) = &completion.result {
+            self.note_failure(io, error);
         }
         completion
+    }
+
+    #[cold]
+    fn note_failure(&self, io: &Io, error: &DeviceError) {
+        self.lock_errors().note(io.meter().asked(), error);
+        if severity(error) == Severity::Fatal && !matches!(error, DeviceError::Latched(_)) {
+            let is_lost = matches!(error, DeviceError::Gone(_) | DeviceError::Timeout);
+            self.close(&error.to_string(), is_lost);
+        }
     }
 
     /// Runs an operation to its end.
@@ -131,8 +178,8 @@ impl DeviceHandle {
 
     /// Clears what tells whose the device is, durably: afterwards it is blank.
     pub async fn erase(&self) -> Result<(), DeviceError> {
-        if let Some(why) = self.failed.get() {
-            return Err(DeviceError::Latched(why.clone()));
+        if let Some(why) = self.failure() {
+            return Err(DeviceError::Latched(why.to_owned()));
         }
         signature::erase(&*self.device).await
     }

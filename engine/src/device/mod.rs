@@ -18,6 +18,7 @@
 //!   server's part.
 
 pub mod block;
+mod errors;
 pub mod file;
 pub mod handle;
 mod inline;
@@ -31,6 +32,7 @@ pub mod signature;
 pub mod slots;
 pub mod superblock;
 
+pub use errors::ErrorCounts;
 pub use handle::DeviceHandle;
 pub use local::{CachePolicy, LocalDevice, OpenError, OpenOptions};
 pub use slots::{Io, SlotId};

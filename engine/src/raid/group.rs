@@ -441,8 +441,10 @@ impl Group {
         if !failed.is_empty() {
             let _ = self.drop_members(members, &failed).await;
         }
-        if failed.len() < unreadable.len() {
-            let _ = self.copy_chunk(piece.range).await;
+        if failed.len() < unreadable.len() && self.copy_chunk(piece.range).await.is_ok() {
+            let mended = unreadable.iter().filter(|member| !failed.contains(member));
+            let devices = mended.filter_map(|&member| members.readable(member));
+            devices.for_each(|device| device.note_mended());
         }
     }
 

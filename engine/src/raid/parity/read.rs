@@ -103,7 +103,9 @@ impl Group {
             _ => {
                 let content = self.compute(stretch, member, true).await?;
                 // The place cannot be read: writing it anew mends it, and if not, that shows in the group's state.
-                let _ = self.write_anew(stretch, member).await;
+                if self.write_anew(stretch, member).await.is_ok() {
+                    device.note_mended();
+                }
                 Ok(content)
             }
         }

@@ -4,7 +4,7 @@
 pub const PROBE: &str = "webhook.probe";
 
 /// The kinds of the outbox, sorted.
-pub const KINDS: [&str; 47] = [
+pub const KINDS: [&str; 52] = [
     "appliance.catalog_rebuilt",
     "appliance.changed",
     "appliance.imported",
@@ -14,6 +14,9 @@ pub const KINDS: [&str; 47] = [
     "device.failed",
     "device.removed",
     "device.returned",
+    "device.spare_changed",
+    "device.spare_unreadable",
+    "device.suspect",
     "device.taken_back",
     "device.taken_out",
     "engine.events_lost",
@@ -33,6 +36,8 @@ pub const KINDS: [&str; 47] = [
     "raid_group.created",
     "raid_group.deleted",
     "raid_group.member_replaced",
+    "raid_group.no_spare_fits",
+    "raid_group.spare_took_over",
     "raid_group.state_changed",
     "raid_group.waiting",
     "token.created",
