@@ -126,8 +126,15 @@ impl Caring {
         self.care.store_errors().await;
     }
 
+    /// As it was when it was looked at last.
     pub(super) fn health_of(&self, device: DeviceId) -> Health {
         self.care.health_of(device)
+    }
+
+    /// As it is now.
+    pub(super) fn health_now(&self, truth: &Truth, device: DeviceId) -> Health {
+        let (seen, _) = self.care.sight_of(truth, device);
+        self.care.health_of(device).next(seen)
     }
 }
 
@@ -182,19 +189,25 @@ impl Care {
         }
     }
 
+    fn sight_of(&self, truth: &Truth, device: DeviceId) -> (Sight, ErrorCounts) {
+        let handle = self.ledger.device(device);
+        let stored = || truth.errors.get(&device).copied().unwrap_or_default();
+        let errors = handle.as_ref().map_or_else(stored, |handle| handle.errors());
+        let seen = Sight {
+            is_out: handle.is_some_and(|handle| handle.failure().is_some()),
+            medium_errors: errors.medium,
+            borne: care_for(truth, device).suspect_after,
+        };
+        (seen, errors)
+    }
+
     /// Notes how every device is, and tells of those that became suspect.
     fn see_devices(&self, truth: &Truth, tell: bool) {
         let mut health = self.health.borrow_mut();
         health.retain(|device, _| truth.devices.find(*device).is_some());
         for record in truth.devices.values() {
-            let (device, handle) = (record.id, self.ledger.device(record.id));
-            let stored = || truth.errors.get(&device).copied().unwrap_or_default();
-            let errors = handle.as_ref().map_or_else(stored, |handle| handle.errors());
-            let seen = Sight {
-                is_out: handle.is_some_and(|handle| handle.failure().is_some()),
-                medium_errors: errors.medium,
-                borne: care_for(truth, device).suspect_after,
-            };
+            let device = record.id;
+            let (seen, errors) = self.sight_of(truth, device);
             let known = health.entry(device).or_insert(Health::Healthy);
             let before = std::mem::replace(known, known.next(seen));
             if tell && before != Health::Suspect && *known == Health::Suspect {

@@ -134,7 +134,7 @@ impl Appliance {
                 .then(|| self.former_group(truth, record.id))
                 .flatten(),
             member,
-            health: self.caring.health_of(record.id),
+            health: self.caring.health_now(truth, record.id),
             errors: match &handle {
                 Some(handle) => handle.errors(),
                 None => truth.errors.get(&record.id).copied().unwrap_or_default(),

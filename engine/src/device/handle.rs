@@ -2,7 +2,9 @@
 //!
 //! Invariants: after the latch has closed nothing is sent to the device any more; it opens only by opening the device
 //! anew. A flush that failed closes it (R5): a later one could succeed without the lost writes. A place that cannot be
-//! read (medium error) does not: other places are fine, and the RAID group writes the place anew.
+//! read (medium error) does not: other places are fine, and the RAID group writes the place anew. A file that was cut off
+//! while it was open is found before what it lacks passes for zeros: nothing is ever written at a device's very end, so
+//! that it stays too short.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -17,6 +19,8 @@ pub struct DeviceHandle {
     device: Arc<dyn Device>,
     failed: OnceLock<Failure>,
     counters: Counters,
+    /// Its length can become less.
+    shrinks: bool,
     /// Taken only where something failed.
     errors: Mutex<ErrorCounts>,
 }
@@ -41,10 +45,16 @@ fn severity(error: &DeviceError) -> Severity {
     }
 }
 
+/// Whether some sector begins with zeros. What is written comes in whole sectors, so that what is missing does too.
+fn has_zeros(bytes: &[u8]) -> bool {
+    bytes.chunks(512).any(|sector| sector.starts_with(&[0; 8]))
+}
+
 impl DeviceHandle {
     pub fn new(id: DeviceId, device: Arc<dyn Device>) -> Self {
         Self {
             id,
+            shrinks: device.length().is_some(),
             device,
             failed: OnceLock::new(),
             counters: Counters::default(),
@@ -133,12 +143,26 @@ impl DeviceHandle {
 
     /// Looks at the completion of an operation that was started here, and closes the latch where it must.
     #[inline]
-    pub fn settle(&self, io: &Io, completion: Completion) -> Completion {
+    pub fn settle(&self, io: &Io, mut completion: Completion) -> Completion {
+        if self.shrinks && completion.result.is_ok() && self.was_cut_off(io, &completion) {
+            completion.result = Err(DeviceError::Short);
+        }
         self.counters.end(io.meter(), completion.result.is_ok());
         if let Err(error) = &completion.result {
             self.note_failure(io, error);
         }
         completion
+    }
+
+    /// Whether the device lacks what it had when it was opened. Looked at with each flush, and where a read may have met
+    /// what is missing.
+    fn was_cut_off(&self, io: &Io, completion: &Completion) -> bool {
+        let asks = match (&completion.buf, io.meter().asked()) {
+            (Some(buf), _) => has_zeros(buf.as_slice()),
+            (None, kind) => kind == Kind::Flush,
+        };
+        let length = || self.device.length();
+        asks && length().is_some_and(|length| length < self.info().capacity)
     }
 
     #[cold]
@@ -195,5 +219,43 @@ impl std::fmt::Debug for DeviceHandle {
             .field("id", &self.id)
             .field("failure", &self.failure())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{OpenOptions, file};
+    use crate::runtime::DataPlane;
+
+    const LEN: usize = 64 << 10;
+
+    #[test]
+    fn a_file_that_was_cut_off_fails_at_the_first_read_of_what_it_lacks_and_at_a_flush() {
+        let plane = DataPlane::start(1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let done = plane.run_on(0, move || async move {
+            let folder = tempfile::tempdir().unwrap();
+            for reads in [true, false] {
+                let path = folder.path().join(format!("device-{reads}"));
+                let made = file::create(&path, 1 << 20, &OpenOptions::default()).unwrap();
+                let device = DeviceHandle::new(DeviceId(uuid::Uuid::nil()), Arc::new(made));
+                let data = || IoBuf::from_slice(&[7; LEN]).into_slice();
+                device.write(0, data(), false).await.unwrap();
+                device.flush().await.unwrap();
+                assert_eq!(device.read(LEN as u64, LEN).await.unwrap().as_slice(), [0; LEN]);
+                let by_somebody_else = std::fs::File::options().write(true).open(&path).unwrap();
+                by_somebody_else.set_len(0).unwrap();
+                // Now it is longer than what is read below, and yet too short.
+                device.write(4 * LEN as u64, data(), false).await.unwrap();
+                let failed = match reads {
+                    true => device.read(0, LEN).await.map(drop),
+                    false => device.flush().await,
+                };
+                assert_eq!(failed, Err(DeviceError::Short));
+                assert!(device.failure().is_some() && !device.is_lost());
+            }
+        });
+        runtime.block_on(done).unwrap();
     }
 }

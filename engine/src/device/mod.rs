@@ -118,6 +118,12 @@ pub enum Started {
 pub trait Device: Send + Sync + 'static {
     fn info(&self) -> DeviceInfo;
 
+    /// Bytes that it has now, where that can become less while it is open: somebody may cut a file off. What is missing
+    /// then reads as zeros as soon as something is written behind it.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+
     /// Starts `request`. Must be called on a data thread. Ranges were checked by the caller against
     /// [`DeviceInfo`]; one that does not fit fails with [`DeviceError::Os`] (EINVAL), never panics.
     fn submit(&self, request: Request) -> Started;
