@@ -95,7 +95,7 @@ impl Objects {
                 .map(|(series, device)| (series.clone(), u64::from(device.health == Health::Suspect))),
         );
         taken.counters(
-            "device_errors",
+            "device_failures",
             "Operations that failed on a device since it was added",
             all.iter()
                 .flat_map(|(series, device)| errors(series, device.errors)),
