@@ -85,6 +85,7 @@ async fn make(folder: &Path, at_first: u64) {
         members: devices.iter().map(|device| device.record.id).collect(),
         slice: SliceLength::new(MIB, MIB).expect("the smallest slice"),
         unit: 64 << 10,
+        checksums: true,
     };
     let group = appliance
         .create_group(operation(), &group)

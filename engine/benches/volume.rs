@@ -117,6 +117,7 @@ async fn a_volume(level: Level, members: u32) -> Arc<Volume> {
         members: devices.iter().map(|device| device.record.id).collect(),
         slice: SliceLength::new(MIB, MIB).expect("the smallest slice"),
         unit: 64 << 10,
+        checksums: true,
     };
     let group = appliance
         .create_group(operation(), &group)

@@ -45,10 +45,10 @@ pub enum EventKind {
         group: GroupId,
         why: &'static str,
     },
-    /// It has more medium errors than its group bears, or than is usual.
+    /// It lost more places than its group bears, or than is usual.
     DeviceSuspect {
         device: DeviceId,
-        medium_errors: u64,
+        lost_places: u64,
     },
     /// A spare took a member's place by itself, and is being copied to.
     SpareTookOver {

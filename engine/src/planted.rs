@@ -21,10 +21,14 @@ pub enum Planted {
     ForgetTakenOut,
     /// Write the places of an update without the journal (R25).
     NoJournal,
+    /// Believe whatever a member gives.
+    NoVerification,
+    /// Change checksums in memory only.
+    NoChecksKept,
 }
 
 impl Planted {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeFlush,
         Self::ClearIntentAtAck,
         Self::NewestPresentWins,
@@ -33,6 +37,8 @@ impl Planted {
         Self::RepeatVerbs,
         Self::ForgetTakenOut,
         Self::NoJournal,
+        Self::NoVerification,
+        Self::NoChecksKept,
     ];
 
     /// The bug of this name, spelled as the variant.

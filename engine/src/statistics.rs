@@ -59,6 +59,11 @@ impl Activity {
     pub fn of(&self, kind: Kind) -> &Totals {
         &self.0[kind as usize]
     }
+
+    /// Requests of every kind.
+    pub fn requests(&self) -> u64 {
+        self.0.iter().map(|totals| totals.requests).sum()
+    }
 }
 
 impl std::ops::AddAssign for Activity {

@@ -79,6 +79,7 @@ async fn make(disks: &[Arc<Disk>]) {
             members: members[2 * number..][..2].to_vec(),
             slice: SliceLength::try_from(MIB).expect("a power of two"),
             unit: 64 << 10,
+            checksums: true,
         };
         let group = appliance.create_group(operation(), &request).await;
         let new = NewVolume {

@@ -110,7 +110,7 @@ impl Presence {
 #[serde(rename_all = "snake_case")]
 pub enum DeviceHealth {
     Healthy,
-    /// It serves, with more medium errors than are borne: it is expected to fail.
+    /// It serves, and has lost more places than is borne: it is expected to fail.
     Suspect,
     /// It is out of service.
     Failed,
@@ -121,13 +121,15 @@ pub enum DeviceHealth {
 pub struct DeviceErrors {
     /// Places that could not be read; the device serves on.
     pub medium: Bytes,
+    /// Blocks that were read and did not fit their checksums.
+    pub checksums: Bytes,
     pub reads: Bytes,
     /// Zeroing and trimming included.
     pub writes: Bytes,
     pub flushes: Bytes,
     /// Operations without an answer in time.
     pub timeouts: Bytes,
-    /// Unreadable places that were written anew from the rest of the RAID group.
+    /// Lost places that were written anew from the rest of the RAID group.
     pub mended: Bytes,
 }
 

@@ -117,6 +117,8 @@ pub struct RaidGroup {
     pub name: Option<Name>,
     pub level: RaidLevel,
     pub stripe_unit_bytes: Bytes,
+    /// Whether what its members hold has checksums (CRC32C of each 4 KiB).
+    pub checksums: bool,
     /// Length of a logical device.
     pub slice_length_bytes: Bytes,
     pub capacity_bytes: Bytes,
@@ -140,7 +142,7 @@ pub struct RaidGroup {
     pub spare_after_seconds: Option<Natural>,
     /// A spare takes a suspect member's place while all members are in sync.
     pub replace_suspect: bool,
-    /// Medium errors that a member may have; with more of them it is suspect.
+    /// Places that a member may lose, unreadable or unfit for their checksums; with more it is suspect.
     pub suspect_after: Natural,
     pub presence: Presence,
     pub created_at: Timestamp,
@@ -170,6 +172,10 @@ pub struct NewRaidGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub slice_length_bytes: Option<Bytes>,
+    /// Whether what the members hold gets checksums, so that silent damage is found and mended; it does unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub checksums: Option<bool>,
 }
 
 /// Space of a larger member that its group does not use.
@@ -211,7 +217,7 @@ pub struct RaidGroupChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub replace_suspect: Option<bool>,
-    /// Medium errors that a member may have; with more of them it is suspect.
+    /// Places that a member may lose, unreadable or unfit for their checksums; with more it is suspect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub suspect_after: Option<Natural>,

@@ -373,13 +373,14 @@ fn group(device: &Device) -> Option<Uuid> {
 pub(crate) fn errors(errors: &DeviceErrors) -> u64 {
     let DeviceErrors {
         medium,
+        checksums,
         reads,
         writes,
         flushes,
         timeouts,
         mended: _,
     } = errors;
-    let counts = [medium, reads, writes, flushes, timeouts];
+    let counts = [medium, checksums, reads, writes, flushes, timeouts];
     counts.into_iter().map(|count| count.0).sum()
 }
 

@@ -44,6 +44,9 @@ pub(crate) struct Create {
     /// Length of a logical device: a power of two from 1MiB up to the smallest volume [default: as large as that]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     slice_length: Option<Bytes>,
+    /// Keep no checksums of what the members hold: silent damage is not found then
+    #[arg(long)]
+    no_checksums: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -75,8 +78,8 @@ struct Settings {
     /// Whether a spare takes the place of a suspect member while all are in sync
     #[arg(long, value_name = "true|false")]
     replace_suspect: Option<bool>,
-    /// Medium errors that a member may have; with more of them it is suspect
-    #[arg(long, value_name = "ERRORS", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+    /// Places that a member may lose, unreadable or unfit for their checksums; with more it is suspect
+    #[arg(long, value_name = "PLACES", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
     suspect_after: Option<u32>,
 }
 
@@ -250,6 +253,7 @@ impl Create {
             members: find_devices(cx, &self.devices).await?,
             stripe_unit_bytes: self.stripe_unit,
             slice_length_bytes: self.slice_length,
+            checksums: self.no_checksums.then_some(false),
         };
         let common = Common {
             dry_run: self.dry_run.dry_run,

@@ -195,7 +195,7 @@ impl Care {
         let errors = handle.as_ref().map_or_else(stored, |handle| handle.errors());
         let seen = Sight {
             is_out: handle.is_some_and(|handle| handle.failure().is_some()),
-            medium_errors: errors.medium,
+            lost_places: errors.lost_places(),
             borne: care_for(truth, device).suspect_after,
         };
         (seen, errors)
@@ -211,11 +211,10 @@ impl Care {
             let known = health.entry(device).or_insert(Health::Healthy);
             let before = std::mem::replace(known, known.next(seen));
             if tell && before != Health::Suspect && *known == Health::Suspect {
-                let medium_errors = errors.medium;
-                self.watch.events.emit(EventKind::DeviceSuspect {
-                    device,
-                    medium_errors,
-                });
+                let lost_places = errors.lost_places();
+                self.watch
+                    .events
+                    .emit(EventKind::DeviceSuspect { device, lost_places });
             }
         }
     }

@@ -217,7 +217,7 @@ fn a_crash_at_any_step_neither_loses_a_spare_nor_uses_it_twice() {
 }
 
 #[test]
-fn a_device_with_too_many_medium_errors_is_suspect_and_gives_its_place_to_a_spare() {
+fn a_device_with_too_many_lost_places_is_suspect_and_gives_its_place_to_a_spare() {
     run(async {
         let bench = Bench::new(4);
         let appliance = with_spare(&bench, Level::Raid5).await;
@@ -236,7 +236,7 @@ fn a_device_with_too_many_medium_errors_is_suspect_and_gives_its_place_to_a_spar
             (state.health, state.member, state.former),
             (Health::Suspect, None, Some(GROUP))
         );
-        let suspects = |kind: &EventKind| matches!(kind, EventKind::DeviceSuspect { device, medium_errors } if (*device, *medium_errors > 10) == (device_id(1), true));
+        let suspects = |kind: &EventKind| matches!(kind, EventKind::DeviceSuspect { device, lost_places } if (*device, *lost_places > 10) == (device_id(1), true));
         assert_eq!(told(&appliance).iter().filter(|kind| suspects(kind)).count(), 1);
         assert_eq!(
             members(&appliance, GROUP).await[1],

@@ -63,7 +63,7 @@ pub enum VerbError {
     },
     #[error("device {0} is a spare")]
     DeviceIsSpare(DeviceNumber),
-    #[error("device {0} is suspect: it has too many medium errors")]
+    #[error("device {0} is suspect: it has lost too many places")]
     DeviceSuspect(DeviceNumber),
     #[error("RAID group {0} has no redundancy: a spare could not be given what a lost member held")]
     NoRedundancy(GroupNumber),

@@ -24,7 +24,7 @@ pub struct CareSettings {
     pub spare_after: Option<u32>,
     /// A spare takes a suspect member's place while the group is whole.
     pub replace_suspect: bool,
-    /// Medium errors that a device may have; with more of them it is suspect.
+    /// Places that a device may lose: that it cannot read, or that do not fit their checksums. With more it is suspect.
     pub suspect_after: u32,
 }
 

@@ -48,6 +48,8 @@ pub struct NewGroupRequest {
     pub slice: SliceLength,
     /// Stripe unit in bytes.
     pub unit: u64,
+    /// Whether what the members hold has checksums.
+    pub checksums: bool,
 }
 
 /// Space of a larger member that a group does not use.
@@ -110,7 +112,13 @@ fn granule(layout: &Layout) -> u64 {
 }
 
 /// The shape of a group on devices that offer so many payload bytes at the least.
-fn shape(level: Level, members: u32, unit: u64, payload: u64) -> GroupShape {
+fn shape(request: &NewGroupRequest, members: u32, payload: u64) -> GroupShape {
+    let NewGroupRequest {
+        level,
+        unit,
+        checksums,
+        ..
+    } = *request;
     let step = DATA_ALIGN.max(unit);
     let mut member_len = payload / step * step;
     loop {
@@ -124,7 +132,7 @@ fn shape(level: Level, members: u32, unit: u64, payload: u64) -> GroupShape {
         let region = (layout.known_space() / MOST_REGIONS)
             .next_power_of_two()
             .max(SMALLEST_REGION);
-        let log = log_len(&layout, granule, region);
+        let log = log_len(&layout, granule, region, checksums);
         let used = log.next_multiple_of(DATA_ALIGN) + DATA_ALIGN + member_len;
         if used <= payload || member_len == 0 {
             return GroupShape {
@@ -174,6 +182,7 @@ impl Appliance {
                 region: plan.shape.region,
                 slice: request.slice.bytes(),
                 first_logical_device,
+                checksums: request.checksums,
                 members: plan.places(),
             };
             let records = vec![
@@ -209,7 +218,7 @@ impl Appliance {
         let payload = |member: &ChosenMember| member.layout.payload.len();
         let smallest = members.iter().map(payload).min().unwrap_or(0);
         let count = u32::try_from(members.len()).expect("at most MAX_MEMBERS");
-        let shape = shape(request.level, count, request.unit, smallest);
+        let shape = shape(request, count, smallest);
         let slices = request.slice.slices_in(shape.layout.capacity());
         if slices == 0 {
             return Err(VerbError::NoRoom {

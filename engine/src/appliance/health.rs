@@ -1,7 +1,7 @@
 //! How a device is, from what failed on it.
 //!
 //! ```text
-//!              too many medium errors                 out of service
+//!              too many lost places                   out of service
 //!   Healthy ────────────────────────────► Suspect ──────────────────► Failed
 //!      ▲ │      more of them are borne       │  ▲                      │ ▲ │
 //!      │ └───────────────────────────────────┘  └──────taken back──────┘ │ │
@@ -23,7 +23,7 @@ pub enum Health {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sight {
     pub(super) is_out: bool,
-    pub(super) medium_errors: u64,
+    pub(super) lost_places: u64,
     /// That many are borne.
     pub(super) borne: u32,
 }
@@ -31,7 +31,7 @@ pub(super) struct Sight {
 impl Health {
     /// What the device is after it was seen so.
     pub(super) fn next(self, seen: Sight) -> Self {
-        let too_many = seen.medium_errors > u64::from(seen.borne);
+        let too_many = seen.lost_places > u64::from(seen.borne);
         match self {
             _ if seen.is_out => Self::Failed,
             // Also of one that was taken back: its medium is the same.
@@ -48,9 +48,9 @@ mod tests {
 
     #[test]
     fn a_device_goes_from_healthy_over_suspect_to_failed_and_back_only_for_a_reason() {
-        let seen = |is_out, medium_errors| Sight {
+        let seen = |is_out, lost_places| Sight {
             is_out,
-            medium_errors,
+            lost_places,
             borne: 3,
         };
         let mut health = Health::Healthy;

@@ -98,6 +98,7 @@ pub(super) fn group(level: Level, members: usize) -> NewGroupRequest {
         members: (0..members).map(device_id).collect(),
         slice: SliceLength::new(MIB, MIB).unwrap(),
         unit: 64 << 10,
+        checksums: true,
     }
 }
 

@@ -13,17 +13,24 @@ use crate::statistics::Kind;
 pub struct ErrorCounts {
     /// Places that the medium could not give.
     pub medium: u64,
+    /// Blocks that were read and did not fit their checksums.
+    pub unfit: u64,
     pub reads: u64,
     /// Zeroing and trimming included.
     pub writes: u64,
     pub flushes: u64,
     /// Operations without an answer in time, whatever they were.
     pub timeouts: u64,
-    /// Unreadable places that were written anew from the rest of their group.
+    /// Lost places that were written anew from the rest of their group.
     pub mended: u64,
 }
 
 impl ErrorCounts {
+    /// Places whose content the device lost.
+    pub fn lost_places(&self) -> u64 {
+        self.medium + self.unfit
+    }
+
     pub(super) fn note(&mut self, asked: Kind, error: &DeviceError) {
         let counter = match (error, asked) {
             (DeviceError::Latched(_), _) => return,
@@ -40,6 +47,7 @@ impl ErrorCounts {
 impl std::ops::AddAssign for ErrorCounts {
     fn add_assign(&mut self, other: Self) {
         self.medium += other.medium;
+        self.unfit += other.unfit;
         self.reads += other.reads;
         self.writes += other.writes;
         self.flushes += other.flushes;
@@ -64,6 +72,7 @@ mod tests {
         counts.note(Kind::Write, &DeviceError::Latched("it failed".into()));
         let expected = ErrorCounts {
             medium: 1,
+            unfit: 0,
             reads: 1,
             writes: 2,
             flushes: 1,

@@ -110,7 +110,12 @@ impl DeviceHandle {
         *self.lock_errors() += before;
     }
 
-    /// A place that could not be read was written anew.
+    /// A block was read that does not fit its checksum.
+    pub fn note_unfit(&self) {
+        self.lock_errors().unfit += 1;
+    }
+
+    /// A place that was lost was written anew.
     pub fn note_mended(&self) {
         self.lock_errors().mended += 1;
     }

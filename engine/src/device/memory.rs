@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Completion, Device, DeviceError, DeviceHandle, DeviceInfo, Request, SlotId, Started, slots};
+use crate::io::IoBuf;
 use crate::types::{ByteRange, DeviceId};
 
 pub(crate) struct MemoryDevice {
@@ -40,7 +41,7 @@ struct Inner {
     power: Option<Power>,
     is_full: bool,
     hold_reads: bool,
-    held: Vec<SlotId>,
+    held: Vec<(SlotId, u64, IoBuf)>,
     written: Vec<ByteRange>,
     unreadable: Option<ByteRange>,
 }
@@ -91,7 +92,7 @@ impl MemoryDevice {
         self.inner.lock().unwrap().is_full = true;
     }
 
-    /// Reads from now on are answered by [`fail_held`](Self::fail_held) only.
+    /// Reads from now on are answered by [`fail_held`](Self::fail_held) or [`answer_held`](Self::answer_held) only.
     pub(crate) fn hold_reads(&self) {
         self.inner.lock().unwrap().hold_reads = true;
     }
@@ -102,9 +103,21 @@ impl MemoryDevice {
     }
 
     pub(crate) fn fail_held(&self) {
-        for slot in std::mem::take(&mut self.inner.lock().unwrap().held) {
+        for (slot, ..) in std::mem::take(&mut self.inner.lock().unwrap().held) {
             let result = Err(DeviceError::Os(5));
             slots::complete(slot, Completion { result, buf: None });
+        }
+    }
+
+    /// Answers with what is there now.
+    pub(crate) fn answer_held(&self) {
+        let held = std::mem::take(&mut self.inner.lock().unwrap().held);
+        for (slot, at, mut buf) in held {
+            let len = buf.len();
+            let content = self.content(usize::try_from(at).unwrap(), len);
+            buf.as_mut_slice().copy_from_slice(&content);
+            let (result, buf) = (Ok(()), Some(buf));
+            slots::complete(slot, Completion { result, buf });
         }
     }
 
@@ -144,9 +157,9 @@ impl Device for MemoryDevice {
             return Started::Done(completion);
         }
         match request {
-            Request::Read { .. } if inner.hold_reads => {
+            Request::Read { at, buf } if inner.hold_reads => {
                 let slot = slots::allocate(None);
-                inner.held.push(slot);
+                inner.held.push((slot, at, buf));
                 return Started::Pending(slot);
             }
             Request::Read { at, buf }

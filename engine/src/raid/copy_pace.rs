@@ -68,7 +68,7 @@ pub(super) struct CopyPace {
     /// Of what is copied at this time.
     limit: CopyLimit,
     /// Of the group, whatever it copies.
-    standing: CopyLimit,
+    standing: Arc<CopyLimit>,
     shared: OnceLock<Arc<CopyLimit>>,
     paused: AtomicBool,
     /// Told when anything of this is changed, or copying is to end.
@@ -76,6 +76,14 @@ pub(super) struct CopyPace {
 }
 
 impl CopyPace {
+    /// For other work of the same group: what bounds everything that it copies bounds both together.
+    pub(super) fn beside(other: &Self) -> Self {
+        Self {
+            standing: Arc::clone(&other.standing),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn limit(&self) -> Option<u64> {
         self.limit.get()
     }
@@ -89,9 +97,9 @@ impl CopyPace {
         self.standing.get()
     }
 
+    /// Whoever waits must be told.
     pub(super) fn set_standing_limit(&self, limit: Option<u64>) {
         self.standing.set(limit);
-        self.changed.notify_waiters();
     }
 
     pub(super) fn share(&self, limit: Arc<CopyLimit>) {
@@ -111,7 +119,7 @@ impl CopyPace {
     fn try_turn(&self, bytes: u64) -> Result<(), Duration> {
         let now = Instant::now();
         let shared = self.shared.get().map(|shared| &**shared);
-        let limits = [Some(&self.limit), Some(&self.standing), shared];
+        let limits = [Some(&self.limit), Some(&*self.standing), shared];
         let mut all: SmallVec<[MutexGuard<'_, Turns>; 3]> =
             limits.into_iter().flatten().map(CopyLimit::turns).collect();
         let wait = all.iter().map(|turns| turns.wait(now)).max().unwrap_or_default();

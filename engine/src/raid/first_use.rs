@@ -15,9 +15,15 @@ use crate::types::ByteRange;
 
 impl Group {
     pub(super) async fn write_first_use(&self, part: Part) -> Result<(), IoError> {
+        let span = self.regions.round_to_granules(part.range);
+        let _claim = self.lock.claim(span, Mode::Exclusive).await;
+        self.write_first_use_claimed(part).await
+    }
+
+    /// The caller holds the part's granules exclusively.
+    pub(super) async fn write_first_use_claimed(&self, part: Part) -> Result<(), IoError> {
         let range = part.range;
         let span = self.regions.round_to_granules(range);
-        let _claim = self.lock.claim(span, Mode::Exclusive).await;
         let mut parts: SmallVec<[Part; 3]> = SmallVec::new();
         for edge in [
             ByteRange::between(span.start(), range.start()),

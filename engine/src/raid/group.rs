@@ -10,22 +10,21 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
+use super::checks::{Checks, Formula};
 use super::commit::Turns;
 use super::copy_pace::CopyPace;
-use super::layout::{Layout, Piece};
+use super::layout::Layout;
 use super::membership::{Journal, Member, Members, Serving};
 use super::parity::{self, Parity};
 use super::record::{GroupRecord, MemberStatus};
 use super::region_log::{self, Image};
 use super::regions::Regions;
-use crate::device::{Completion, DeviceError, DeviceHandle, DeviceInfo, Io, Request};
+use super::scrub::Scrubbing;
+use crate::device::{DeviceError, DeviceHandle, DeviceInfo, Io};
 use crate::io::range_lock::RangeLock;
 use crate::io::{BufSlice, IoBuf, IoError, Segment, Segments};
 use crate::planted::{self, Planted};
 use crate::types::{ByteRange, GroupId, GroupNumber};
-
-/// Stretch of a member that is read from one copy before the next copy takes its turn.
-const READ_STRETCH: u64 = 1 << 20;
 
 /// The state that people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +58,13 @@ pub struct Group {
     pub(super) work: tokio::sync::Notify,
     pub(super) halted: AtomicBool,
     pub(super) pace: CopyPace,
+    pub(super) scrubbing: Scrubbing,
     block: u32,
     /// Where the layout has sums.
     pub(super) parity: Option<Parity>,
+    /// Where what the members hold has checksums.
+    pub(super) checks: Option<Checks>,
 }
-
-/// A piece with the member that is asked for it; `None` where no member holds it.
-type StartedRead = (Piece, Option<(usize, Io)>);
 
 /// Why a group could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +105,7 @@ impl Group {
         devices: Vec<Option<Arc<DeviceHandle>>>,
         journal: Arc<dyn Journal>,
     ) -> Result<Self, OpenError> {
+        let checks = record.checksums.then(|| Checks::new(Formula::of(record.id)));
         let list: SmallVec<[Member; 4]> = record
             .members
             .iter()
@@ -115,6 +115,7 @@ impl Group {
                 Member {
                     serving: if serves { Serving::InSync } else { Serving::Out },
                     device: device.filter(|_| serves),
+                    checks: checks.as_ref().filter(|_| serves).map(Checks::of_member),
                 }
             })
             .collect();
@@ -135,6 +136,7 @@ impl Group {
             .map(|(_, device)| device.info().block)
             .max()
             .ok_or(OpenError::Incomplete)?;
+        let pace = CopyPace::default();
         let group = Self {
             id: record.id,
             number: record.number,
@@ -150,9 +152,11 @@ impl Group {
             stopped: OnceLock::new(),
             work: tokio::sync::Notify::new(),
             halted: AtomicBool::new(false),
-            pace: CopyPace::default(),
+            scrubbing: Scrubbing::new(&pace),
+            pace,
             block,
             parity,
+            checks,
         };
         group.settle_log().await?;
         if group.parity.is_some() {
@@ -315,137 +319,17 @@ impl Group {
         }
         let mut out = Segments::new();
         if self.regions.all_written(range) {
-            self.read_written(range, &mut out).await?;
+            self.read_copies(range, &mut out).await?;
             return Ok(out);
         }
         for (run, written) in self.regions.runs(range) {
             if written {
-                self.read_written(run, &mut out).await?;
+                self.read_copies(run, &mut out).await?;
             } else {
                 out.push(Segment::Zero(run.len()));
             }
         }
         Ok(out)
-    }
-
-    async fn read_written(&self, range: ByteRange, out: &mut Segments) -> Result<(), IoError> {
-        let members = self.members.load_full();
-        let mut reads: SmallVec<[StartedRead; 1]> = self
-            .layout
-            .pieces(range)
-            .map(|piece| (piece, self.start_read(&members, &piece, None)))
-            .collect();
-        for (piece, started) in &mut reads {
-            let data = match started {
-                Some((member, io)) => self.finish_read(&members, piece, *member, io).await?,
-                None => {
-                    return Err(IoError::GroupUnavailable {
-                        why: "no member holds these blocks",
-                    });
-                }
-            };
-            out.push(Segment::Data(data.into_slice()));
-        }
-        Ok(())
-    }
-
-    /// Starts reading a piece from one of its copies, not from one in `but`.
-    fn start_read(&self, members: &Members, piece: &Piece, but: Option<&[usize]>) -> Option<(usize, Io)> {
-        let column = self.layout.column_members(piece.first_member);
-        let usable = |member: &usize| {
-            !but.is_some_and(|but| but.contains(member))
-                && members
-                    .readable(*member)
-                    .is_some_and(|device| device.failure().is_none())
-        };
-        let count = column.clone().filter(usable).count();
-        let turn = usize::try_from(piece.member_at / READ_STRETCH)
-            .expect("fits 64 bits")
-            .checked_rem(count)?;
-        let member = column.filter(usable).nth(turn)?;
-        let at = members.record.members[member].data_start + piece.member_at;
-        let len = usize::try_from(piece.range.len()).expect("a request fits memory");
-        Some((
-            member,
-            members.readable(member)?.start(Request::Read {
-                at,
-                buf: IoBuf::new(len),
-            }),
-        ))
-    }
-
-    async fn finish_read(
-        &self,
-        members: &Arc<Members>,
-        piece: &Piece,
-        member: usize,
-        io: &mut Io,
-    ) -> Result<IoBuf, IoError> {
-        let device = members.readable(member).expect("the read was started on it");
-        let completion = (&mut *io).await;
-        match device.settle(io, completion) {
-            Completion { result: Ok(()), buf } => Ok(buf.expect("a read that succeeded returns its buffer")),
-            Completion {
-                result: Err(error), ..
-            } => self.read_elsewhere(members, piece, member, error).await,
-        }
-    }
-
-    /// Reads a piece from another copy and writes it back where it could not be read.
-    async fn read_elsewhere(
-        &self,
-        members: &Arc<Members>,
-        piece: &Piece,
-        member: usize,
-        error: DeviceError,
-    ) -> Result<IoBuf, IoError> {
-        let mut members = Arc::clone(members);
-        let mut tried: SmallVec<[usize; 4]> = SmallVec::from_slice(&[member]);
-        let mut last = error;
-        loop {
-            let Some((next, mut io)) = self.start_read(&members, piece, Some(&tried)) else {
-                let now = self.members.load_full();
-                if Arc::ptr_eq(&now, &members) {
-                    return Err(IoError::Device(last.to_string()));
-                }
-                // A member may have come in sync since the read began, or a device have taken a failed one's place.
-                tried.retain(|&mut member| now.list[member].is_same_device(&members.list[member]));
-                members = now;
-                continue;
-            };
-            let device = members.readable(next).expect("the read was started on it");
-            let completion = (&mut io).await;
-            match device.settle(&io, completion) {
-                Completion { result: Ok(()), buf } => {
-                    let data = buf.expect("a read that succeeded returns its buffer");
-                    self.mend(&members, piece, &tried).await;
-                    return Ok(data);
-                }
-                Completion {
-                    result: Err(error), ..
-                } => last = error,
-            }
-            tried.push(next);
-        }
-    }
-
-    /// After a failed read that another copy could serve: writes the blocks anew, or takes the member out.
-    async fn mend(&self, members: &Members, piece: &Piece, unreadable: &[usize]) {
-        let failed = |member: &usize| {
-            members
-                .readable(*member)
-                .is_some_and(|device| device.failure().is_some())
-        };
-        let failed: SmallVec<[usize; 4]> = unreadable.iter().copied().filter(failed).collect();
-        // The data that was read is right whether or not this succeeds; what fails shows in the group's state.
-        if !failed.is_empty() {
-            let _ = self.drop_members(members, &failed).await;
-        }
-        if failed.len() < unreadable.len() && self.copy_chunk(piece.range).await.is_ok() {
-            let mended = unreadable.iter().filter(|member| !failed.contains(member));
-            let devices = mended.filter_map(|&member| members.readable(member));
-            devices.for_each(|device| device.note_mended());
-        }
     }
 
     /// Makes everything acknowledged before durable.
@@ -464,6 +348,7 @@ impl Group {
     pub(super) async fn flush_members(&self) -> Result<(), IoError> {
         self.check_running()?;
         let epoch = self.regions.begin_flush();
+        self.write_checks().await?;
         let members = self.members.load_full();
         let mut failed = SmallVec::<[usize; 4]>::new();
         let mut flushes = members.start_flushes();

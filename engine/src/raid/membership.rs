@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
+use super::checks::{Checks, MemberChecks};
 use super::group::Group;
 use super::parity::Parity;
 use super::record::{GroupRecord, MemberStatus};
@@ -43,6 +44,8 @@ pub struct Member {
     pub serving: Serving,
     /// The device, where it is there.
     pub device: Option<Arc<DeviceHandle>>,
+    /// What is known of its checksums, where the group has them: of this device only.
+    pub(super) checks: Option<Arc<MemberChecks>>,
 }
 
 impl Member {
@@ -209,6 +212,7 @@ impl Group {
                 leaves.push(member);
             }
             place.serving = Serving::Out;
+            place.checks = None;
         }
         if !leaves.is_empty() {
             next.record = members.record.changed(self.journal.ids(), |list| {
@@ -266,6 +270,7 @@ impl Group {
             next.list[member] = Member {
                 serving: Serving::Joining,
                 device: Some(device),
+                checks: self.checks.as_ref().map(Checks::of_member),
             };
             let blank = next.record.members[member].status == MemberStatus::Blank;
             self.members.store(Arc::new(next));
@@ -290,6 +295,7 @@ impl Group {
         next.list[member] = Member {
             serving: Serving::Out,
             device: None,
+            checks: None,
         };
         if !next.complete() {
             return Err(IoError::GroupUnavailable {

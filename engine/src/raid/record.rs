@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checks::{self, checks_len};
 use super::layout::Layout;
 use super::parity;
 use super::region_log::LogShape;
@@ -47,7 +48,7 @@ pub enum MemberStatus {
 pub struct MemberRecord {
     pub device: DeviceId,
     pub status: MemberStatus,
-    /// The region log's place on the device, and with sums the journal's behind it.
+    /// The region log's place on the device; with sums the journal's behind it, and with checksums theirs behind that.
     pub log: ByteRange,
     /// Where the data begins on the device.
     pub data_start: u64,
@@ -66,6 +67,8 @@ pub struct GroupRecord {
     /// Length of a logical device.
     pub slice: u64,
     pub first_logical_device: LogicalDeviceNumber,
+    /// Whether what the members hold has checksums.
+    pub checksums: bool,
     pub members: Vec<MemberRecord>,
     pub membership: Membership,
     history: Vec<Membership>,
@@ -81,12 +84,14 @@ pub struct NewGroup {
     pub region: u64,
     pub slice: u64,
     pub first_logical_device: LogicalDeviceNumber,
+    pub checksums: bool,
     pub members: Vec<MemberRecord>,
 }
 
-/// Bytes that a group needs on each member beside its data: the region log, and with sums the journal behind it.
-pub fn log_len(layout: &Layout, granule: u64, region: u64) -> u64 {
-    LogShape::new(layout.known_space(), granule, region).len() + parity::journal_len(layout)
+/// Bytes that a group needs on each member beside its data: the region log, with sums the journal, with checksums those.
+pub fn log_len(layout: &Layout, granule: u64, region: u64, checksums: bool) -> u64 {
+    let checks = if checksums { checks_len(layout) } else { 0 };
+    LogShape::new(layout.known_space(), granule, region).len() + parity::journal_len(layout) + checks
 }
 
 impl GroupRecord {
@@ -99,6 +104,7 @@ impl GroupRecord {
             region,
             slice,
             first_logical_device,
+            checksums,
             members,
         } = new;
         let membership = Membership {
@@ -113,6 +119,7 @@ impl GroupRecord {
             region,
             slice,
             first_logical_device,
+            checksums,
             members,
             membership,
             history: vec![membership],
@@ -188,6 +195,7 @@ impl GroupRecord {
             && self.region.is_multiple_of(self.granule)
             && self.layout.known_space().div_ceil(self.region) <= MOST_REGIONS
             && (level.sums() == 0 || self.has_sound_rows())
+            && (!self.checksums || unit.is_multiple_of(checks::BLOCK))
             && self.slice > 0
     }
 
@@ -204,8 +212,21 @@ impl GroupRecord {
         LogShape::new(self.layout.known_space(), self.granule, self.region)
     }
 
-    fn log_len(&self) -> u64 {
-        log_len(&self.layout, self.granule, self.region)
+    /// Where the checksums of a member stand on its device, where there are any.
+    pub fn checksums_of(&self, member: usize) -> Option<ByteRange> {
+        let end = self.members[member].log.start() + self.log_len();
+        self.checksums
+            .then(|| ByteRange::between(end - checks_len(&self.layout), end))
+    }
+
+    /// Where the data of a member stands on its device.
+    pub fn data_of(&self, member: usize) -> ByteRange {
+        let start = self.members[member].data_start;
+        ByteRange::between(start, start + self.layout.member_len)
+    }
+
+    pub(super) fn log_len(&self) -> u64 {
+        log_len(&self.layout, self.granule, self.region, self.checksums)
     }
 
     /// Slices that fit the group.

@@ -9,14 +9,14 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
+use super::checks;
 use super::copy_pace::CopyLimit;
 use super::group::Group;
 use super::layout::Piece;
-use super::membership::Members;
 use super::regions::CopyProgress;
-use crate::device::{Completion, Io, Request};
+use crate::device::{Io, Request};
+use crate::io::IoError;
 use crate::io::range_lock::Mode;
-use crate::io::{BufSlice, IoBuf, IoError};
 use crate::planted::{self, Planted};
 use crate::types::ByteRange;
 
@@ -37,7 +37,7 @@ impl Group {
     /// Has background work end at its next step.
     pub fn halt(&self) {
         self.halted.store(true, Ordering::Release);
-        self.pace.changed.notify_waiters();
+        self.copy_limit_changed();
         self.work.notify_one();
     }
 
@@ -65,6 +65,7 @@ impl Group {
     /// Most bytes per second that the group copies in the background, whatever it copies; `None`: as fast as it goes.
     pub fn set_standing_copy_limit(&self, limit: Option<u64>) {
         self.pace.set_standing_limit(limit);
+        self.copy_limit_changed();
     }
 
     pub fn standing_copy_limit(&self) -> Option<u64> {
@@ -83,11 +84,13 @@ impl Group {
     /// Another limit that holds as well, for this group and others together. Set once; who changes it
     /// [tells](Self::copy_limit_changed) the groups.
     pub fn share_copy_limit(&self, limit: Arc<CopyLimit>) {
+        self.scrubbing.pace.share(Arc::clone(&limit));
         self.pace.share(limit);
     }
 
     pub fn copy_limit_changed(&self) {
         self.pace.changed.notify_waiters();
+        self.scrubbing.pace.changed.notify_waiters();
     }
 
     /// Has background copying stop after the chunk that is being copied, or go on.
@@ -148,7 +151,8 @@ impl Group {
     pub async fn take_back_marks(&self, last: &mut u64) -> Result<(), IoError> {
         self.empty_journal().await?;
         let whole = self.members.load().whole();
-        if !(self.regions.has_pending() || whole && self.regions.marked() > 0) {
+        let is_to_flush = self.regions.has_pending() || self.has_changed_checks();
+        if !(is_to_flush || whole && self.regions.marked() > 0) {
             return Ok(());
         }
         self.flush_members().await?;
@@ -180,7 +184,12 @@ impl Group {
         if self.parity.is_some() {
             return self.copy_rows(range).await;
         }
+        let range = match self.checks {
+            Some(_) => checks::round_to_blocks(range),
+            None => range,
+        };
         let _claim = self.lock.claim(range, Mode::Exclusive).await;
+        self.has_room_for_checks().await?;
         let with_source = self.regions.is_suspect(range);
         let written: SmallVec<[ByteRange; 4]> = self
             .regions
@@ -203,43 +212,33 @@ impl Group {
         if there.count() < 2 && !with_source {
             return Ok(());
         }
-        let (source, data) = self.read_first(&members, piece).await?;
+        let found = self.find(&members, piece).await;
+        // Nobody knows what is lost: who holds it stays as it is, and who joins gets that it is.
+        let is_lost = !found.lost.is_empty();
+        let is_target = |&member: &usize| match is_lost {
+            false => with_source || found.good != Some(member),
+            true => self.checks.is_some() && members.readable(member).is_none(),
+        };
+        let targets: SmallVec<[usize; 4]> = column()
+            .filter(is_target)
+            .filter(|&member| members.writable(member).is_some())
+            .collect();
+        if is_lost && targets.is_empty() {
+            return Err(found.into_error());
+        }
+        let values = self.values_of(piece.member_at, found.data.as_slice());
+        let (lost, data) = (found.lost, found.data.into_slice());
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-        for member in column().filter(|&member| member != source || with_source) {
+        for member in targets {
             let Some(device) = members.writable(member) else {
                 continue;
             };
+            members.note(member, piece.member_at, values.as_ref());
+            lost.iter().for_each(|&range| members.note_lost(member, range));
             let at = members.record.members[member].data_start + piece.member_at;
-            operations.push((
-                member,
-                device.start(Request::Write {
-                    at,
-                    data: data.clone(),
-                    fua: with_source,
-                }),
-            ));
+            let (data, fua) = (data.clone(), with_source);
+            operations.push((member, device.start(Request::Write { at, data, fua })));
         }
         self.answer_write(&members, &mut operations).await
-    }
-
-    /// The piece from the first copy in sync that can be read.
-    async fn read_first(&self, members: &Members, piece: &Piece) -> Result<(usize, BufSlice), IoError> {
-        let len = usize::try_from(piece.range.len()).expect("a chunk fits memory");
-        for member in self.layout.column_members(piece.first_member) {
-            let Some(device) = members.readable(member) else {
-                continue;
-            };
-            let at = members.record.members[member].data_start + piece.member_at;
-            let buf = IoBuf::new(len);
-            let completion = device.run(Request::Read { at, buf }).await;
-            if let Completion {
-                result: Ok(()),
-                buf: Some(buf),
-            } = completion
-            {
-                return Ok((member, buf.into_slice()));
-            }
-        }
-        Err(IoError::Device("no copy can be read".into()))
     }
 }

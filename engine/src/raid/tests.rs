@@ -15,14 +15,14 @@ use crate::device::memory::MemoryDevice;
 use crate::io::{IoBuf, IoError, copy_segments};
 use crate::types::{ByteRange, DeviceId, GroupId, GroupNumber, IdSource, LogicalDeviceNumber};
 
-const GRANULE: u64 = 8 << 10;
+pub(super) const GRANULE: u64 = 8 << 10;
 const REGION: u64 = 32 << 10;
-const MEMBER: u64 = 256 << 10;
+pub(super) const MEMBER: u64 = 256 << 10;
 
 /// Keeps the newest record, as metadata would.
-struct Memory {
+pub(super) struct Memory {
     ids: IdSource,
-    newest: Mutex<GroupRecord>,
+    pub(super) newest: Mutex<GroupRecord>,
     refuse: Mutex<bool>,
 }
 
@@ -49,25 +49,34 @@ impl Journal for Memory {
 }
 
 /// Devices and a record that outlive the group.
-struct Bench {
-    devices: Vec<(DeviceId, Arc<MemoryDevice>)>,
-    journal: Arc<Memory>,
+pub(super) struct Bench {
+    pub(super) devices: Vec<(DeviceId, Arc<MemoryDevice>)>,
+    pub(super) journal: Arc<Memory>,
 }
 
-fn done<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn done<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("memory devices answer at once")
 }
 
 /// Runs what yields to other tasks in between.
-fn run<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap()
         .block_on(future)
 }
 
 impl Bench {
-    fn new(level: Level, members: u32) -> Self {
+    pub(super) fn new(level: Level, members: u32) -> Self {
+        Self::with_checksums(level, members, true)
+    }
+
+    pub(super) fn without_checksums(level: Level, members: u32) -> Self {
+        Self::with_checksums(level, members, false)
+    }
+
+    fn with_checksums(level: Level, members: u32, checksums: bool) -> Self {
         let ids = IdSource::from_seed(3);
         let layout = Layout {
             level,
@@ -76,7 +85,7 @@ impl Bench {
             member_len: MEMBER,
         };
         let granule = if layout.sums() > 0 { GRANULE / 2 } else { GRANULE };
-        let log = log_len(&layout, granule, REGION);
+        let log = log_len(&layout, granule, REGION, checksums);
         let devices: Vec<_> = (0..members)
             .map(|_| {
                 (
@@ -98,6 +107,7 @@ impl Bench {
                 region: REGION,
                 slice: 64 << 10,
                 first_logical_device: LogicalDeviceNumber(0),
+                checksums,
                 members,
             },
             &ids,
@@ -112,7 +122,16 @@ impl Bench {
         bench
     }
 
-    fn member(device: DeviceId, log: u64) -> MemberRecord {
+    pub(super) fn record(&self) -> GroupRecord {
+        self.journal.newest.lock().unwrap().clone()
+    }
+
+    /// Everybody who is out comes back, and gets what it lacks.
+    pub(super) fn return_all(&self, group: &Group) {
+        return_all(self, group);
+    }
+
+    pub(super) fn member(device: DeviceId, log: u64) -> MemberRecord {
         MemberRecord {
             device,
             status: MemberStatus::InSync,
@@ -129,12 +148,12 @@ impl Bench {
         }
     }
 
-    fn open(&self) -> Group {
+    pub(super) fn open(&self) -> Group {
         self.open_without(&[])
     }
 
     /// As a start does where these members are away: they are out, and that is recorded.
-    fn open_without(&self, away: &[usize]) -> Group {
+    pub(super) fn open_without(&self, away: &[usize]) -> Group {
         let mut newest = self.journal.newest.lock().unwrap();
         if !away.is_empty() {
             *newest = newest.changed(&self.journal.ids, |members| {
@@ -157,7 +176,7 @@ impl Bench {
         .unwrap()
     }
 
-    fn data(&self, member: usize, at: u64, len: usize) -> Vec<u8> {
+    pub(super) fn data(&self, member: usize, at: u64, len: usize) -> Vec<u8> {
         let start = self.journal.newest.lock().unwrap().members[member].data_start;
         self.devices[member]
             .1
@@ -165,11 +184,11 @@ impl Bench {
     }
 }
 
-fn write(group: &Group, at: u64, bytes: &[u8]) -> Result<(), IoError> {
+pub(super) fn write(group: &Group, at: u64, bytes: &[u8]) -> Result<(), IoError> {
     done(group.write(at, IoBuf::from_slice(bytes).into_slice(), false))
 }
 
-fn read(group: &Group, at: u64, len: usize) -> Vec<u8> {
+pub(super) fn read(group: &Group, at: u64, len: usize) -> Vec<u8> {
     let segments = done(group.read(ByteRange::between(at, at + len as u64))).unwrap();
     let mut out = vec![0xaa; len];
     copy_segments(&segments, &mut out);
@@ -390,8 +409,9 @@ proptest! {
             (Level::Raid6, 6),
         ]),
         steps in proptest::collection::vec((0u8..3, 0u64..480, 1u64..80, any::<u8>()), 1..60),
+        checksums: bool,
     ) {
-        let bench = Bench::new(level, members);
+        let bench = Bench::with_checksums(level, members, checksums);
         let mut group = bench.open();
         let capacity = group.capacity().min(256 << 10);
         let mut model = vec![0u8; usize::try_from(capacity).unwrap()];
@@ -505,8 +525,9 @@ proptest! {
     fn groups_with_sums_read_like_plain_memory_while_members_come_and_go(
         (level, members) in with_sums(),
         steps in steps(),
+        checksums: bool,
     ) {
-        let bench = Bench::new(level, members);
+        let bench = Bench::with_checksums(level, members, checksums);
         let mut group = bench.open();
         let capacity = group.capacity().min(256 << 10);
         let mut model = vec![0u8; usize::try_from(capacity).unwrap()];

@@ -1,16 +1,19 @@
 //! Writing to all copies.
 //!
 //! Order: claim (shared) → intent durable → data to every member that is written → failed members taken out, durably →
-//! answer. Space that was never written goes another way (`first_use`).
+//! answer. Space that was never written goes another way (`first_use`). With checksums, only whole blocks are written: what
+//! is less is read first, exclusively.
 
 use smallvec::SmallVec;
 
+use super::checks::{self, Values};
 use super::group::{Group, zeros};
+use super::layout::Piece;
 use super::membership::Members;
 use super::regions::WriteTicket;
 use crate::device::{DeviceHandle, Io, Request};
 use crate::io::range_lock::Mode;
-use crate::io::{BufSlice, IoError};
+use crate::io::{BufSlice, IoBuf, IoError};
 use crate::types::ByteRange;
 
 /// What is to stand in a range afterwards.
@@ -59,6 +62,9 @@ impl Group {
         if self.layout.sums() > 0 {
             return self.write_rows(part).await;
         }
+        if self.checks.is_some() && !checks::is_blocks(part.range) {
+            return self.write_part_of_blocks(part).await;
+        }
         let claim = self.lock.claim(part.range, Mode::Shared).await;
         if self.regions.all_written(part.range) {
             return self.write_parts(part.range, &[part]).await;
@@ -69,7 +75,8 @@ impl Group {
 
     /// Writes parts that lie within `range`, with intent. The caller holds a claim on `range`.
     pub(super) async fn write_parts(&self, range: ByteRange, parts: &[Part]) -> Result<(), IoError> {
-        let _in_use = if self.layout.level.is_redundant() {
+        self.has_room_for_checks().await?;
+        let _in_use = if self.layout.level.is_redundant() || self.checks.is_some() {
             Some(self.mark_intent(range).await?)
         } else {
             None
@@ -78,16 +85,75 @@ impl Group {
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
         for part in parts {
             for piece in self.layout.pieces(part.range) {
+                let values = self.values_of_part(part, &piece);
                 for member in self.layout.column_members(piece.first_member) {
                     let Some(device) = members.writable(member) else {
                         continue;
                     };
                     let at = members.record.members[member].data_start + piece.member_at;
+                    members.note(member, piece.member_at, values.as_ref());
                     operations.push((member, device.start(part.request(device, at, piece.range))));
                 }
             }
         }
         self.answer_write(&members, &mut operations).await
+    }
+
+    fn values_of_part(&self, part: &Part, piece: &Piece) -> Option<Values> {
+        match &part.content {
+            Content::Zeros => self.values_of_zeros(piece.member_range()),
+            Content::Data(_) => {
+                self.checks.as_ref()?;
+                self.values_of(piece.member_at, part.data(piece.range).as_slice())
+            }
+        }
+    }
+
+    /// Writes what is not whole blocks, of which there are checksums: with what stands around it.
+    async fn write_part_of_blocks(&self, part: Part) -> Result<(), IoError> {
+        let span = self.regions.round_to_granules(part.range);
+        let _claim = self.lock.claim(span, Mode::Exclusive).await;
+        let part = self.with_whole_blocks(&part).await?;
+        if self.regions.all_written(part.range) {
+            return self.write_parts(part.range, &[part]).await;
+        }
+        self.write_first_use_claimed(part).await
+    }
+
+    async fn with_whole_blocks(&self, part: &Part) -> Result<Part, IoError> {
+        let range = checks::round_to_blocks(part.range);
+        let len = |range: ByteRange| usize::try_from(range.len()).expect("a request fits memory");
+        let mut whole = IoBuf::zeroed(len(range));
+        let edges = range.split_at_multiples(checks::BLOCK);
+        for edge in edges.filter(|edge| !part.range.covers(*edge)) {
+            if self.regions.all_written(edge) {
+                let old = self.read_block(edge).await?;
+                let at = usize::try_from(edge.start() - range.start()).expect("within a request");
+                whole.as_mut_slice()[at..at + old.len()].copy_from_slice(old.as_slice());
+            }
+        }
+        let at = usize::try_from(part.range.start() - range.start()).expect("within a block");
+        let into = &mut whole.as_mut_slice()[at..at + len(part.range)];
+        match &part.content {
+            Content::Zeros => into.fill(0),
+            Content::Data(data) => into.copy_from_slice(data.as_slice()),
+        }
+        Ok(Part {
+            range,
+            content: Content::Data(whole.into_slice()),
+        })
+    }
+
+    /// A block, which the caller holds exclusively.
+    async fn read_block(&self, block: ByteRange) -> Result<IoBuf, IoError> {
+        let members = self.members.load_full();
+        let piece = self.layout.pieces(block).next().expect("a block is not empty");
+        let found = self.find(&members, &piece).await;
+        if found.lost.is_empty() {
+            Ok(found.data)
+        } else {
+            Err(found.into_error())
+        }
     }
 
     pub(super) async fn mark_intent(&self, range: ByteRange) -> Result<InUse<'_>, IoError> {

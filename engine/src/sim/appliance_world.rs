@@ -22,7 +22,7 @@ use crate::map::{Layout, PlacementError};
 use crate::metadata::StoreError;
 use crate::planted::Planted;
 use crate::raid::membership::Serving;
-use crate::raid::{self, Group, GroupState, MemberStatus};
+use crate::raid::{self, Group, GroupRecord, GroupState, MemberStatus};
 use crate::types::geometry::OpenBlock;
 use crate::types::{
     ApplianceId, ByteRange, DeviceId, DeviceNumber, EmulationType, GroupId, GroupNumber, IdSource,
@@ -53,10 +53,25 @@ pub struct ApplianceWorld {
 }
 
 impl ApplianceWorld {
-    async fn new(appliance: Appliance, groups: usize) -> Self {
+    async fn new<'a>(
+        appliance: Appliance,
+        groups: usize,
+        there: impl Iterator<Item = &'a SimDevice>,
+    ) -> Self {
         let index = |number: DeviceNumber| usize::try_from(number.0).expect("a shape is small");
         let known = appliance.devices().await.into_iter().map(|state| state.record);
-        let disks = known.map(|device| (device.id, index(device.number))).collect();
+        let disks: BTreeMap<DeviceId, usize> =
+            known.map(|device| (device.id, index(device.number))).collect();
+        for disk in there {
+            let id = disks
+                .iter()
+                .find(|(_, index)| **index == disk.index())
+                .map(|(id, _)| *id);
+            let groups = (0..groups).filter_map(|group| appliance.group(GroupNumber(number(group))));
+            let records: Vec<GroupRecord> = groups.map(|group| group.record()).collect();
+            let of_group = |record| id.map_or(Vec::new(), |id| verified(record, id));
+            disk.also_check(records.iter().flat_map(of_group));
+        }
         Self {
             stage: RefCell::new(Stage::Running(Rc::new(appliance))),
             groups,
@@ -70,6 +85,17 @@ impl ApplianceWorld {
             Stage::Stopped(_) => Err(WorldError::Failed("stopped".into())),
         }
     }
+}
+
+/// What is verified of a member, and can be computed from the others also after a crash. Copies without a journal are
+/// not: of a block that was being written nobody can tell then who is right.
+fn verified(record: &GroupRecord, device: DeviceId) -> Vec<ByteRange> {
+    let sums = record.layout.sums() > 0;
+    let Some(member) = record.member(device).filter(|_| sums) else {
+        return Vec::new();
+    };
+    let checksums = record.checksums_of(member);
+    checksums.map_or(Vec::new(), |checksums| vec![checksums, record.data_of(member)])
 }
 
 fn number(index: usize) -> u32 {
@@ -136,6 +162,7 @@ async fn make(appliance: &Appliance, shape: &Shape, ids: &IdSource) -> Result<()
                 .collect(),
             slice: SliceLength::new(shape.slice, shape.slice)?,
             unit: group.stripe_unit,
+            checksums: group.checksums,
         };
         let made = appliance.create_group(OperationId::random(ids), &request);
         groups.push(made.await?.id);
@@ -241,13 +268,13 @@ impl World for ApplianceWorld {
             .await
             .map_err(refused)?;
         make(&appliance, shape, &ids).await.map_err(refused)?;
-        Ok(Self::new(appliance, shape.groups.len()).await)
+        Ok(Self::new(appliance, shape.groups.len(), disks.iter()).await)
     }
 
     async fn open(disks: &[Option<SimDevice>], groups: usize, ids: IdSource) -> Result<Self, WorldError> {
         let options = OpenOptions::default();
         match Appliance::open(devices(disks.iter().flatten()), &options, ids).await {
-            Ok(appliance) => Ok(Self::new(appliance, groups).await),
+            Ok(appliance) => Ok(Self::new(appliance, groups, disks.iter().flatten()).await),
             Err(error @ (OpenError::NoAppliance | OpenError::NoMetadata)) => {
                 Err(WorldError::Waiting(error.to_string()))
             }

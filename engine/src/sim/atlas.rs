@@ -80,5 +80,6 @@ fn draw_fault(dice: &mut Dice) -> Fault {
         Fault::LostWrite,
         Fault::MisdirectedWrite,
         Fault::BitFlip,
+        Fault::BitFlip,
     ])
 }

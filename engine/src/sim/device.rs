@@ -38,6 +38,8 @@ struct Running {
 
 struct State {
     medium: Medium,
+    /// Where silent faults may strike.
+    checked: Vec<ByteRange>,
     faults: Faults,
     running: BTreeMap<u64, Running>,
     /// Operations that a stall holds back.
@@ -60,6 +62,7 @@ impl SimDevice {
         let medium = Medium::new(shape.background);
         let state = State {
             medium,
+            checked: shape.checked.into_iter().collect(),
             faults: Faults::default(),
             running: BTreeMap::new(),
             parked: BTreeSet::new(),
@@ -93,7 +96,12 @@ impl SimDevice {
         !state.faults.dead && !state.faults.stalled
     }
 
-    /// Switches `fault` on. A silent one touches nothing but the shape's checked range.
+    /// Silent faults may strike in these ranges, too, and no longer in what was named here before.
+    pub fn also_check(&self, ranges: impl IntoIterator<Item = ByteRange>) {
+        self.0.lock().checked = self.0.shape.checked.into_iter().chain(ranges).collect();
+    }
+
+    /// Switches `fault` on. A silent one touches nothing but checked ranges.
     pub fn hurt(&self, fault: Fault) {
         self.0
             .stage
@@ -297,8 +305,7 @@ impl Disk {
             Work::Write { range, fua } => {
                 let durable = fua || !self.shape.volatile_cache;
                 (
-                    self.stage
-                        .dice(|dice| state.write(op, range, durable, self.shape.checked, dice)),
+                    self.stage.dice(|dice| state.write(op, range, durable, dice)),
                     None,
                 )
             }
@@ -339,7 +346,6 @@ impl State {
         op: u64,
         range: ByteRange,
         durable: bool,
-        checked: Option<ByteRange>,
         dice: &mut Dice,
     ) -> Result<(), DeviceError> {
         if self.faults.dead {
@@ -354,7 +360,8 @@ impl State {
             self.medium.fail(op, dice);
             return Err(DeviceError::Os(5));
         }
-        if let Some(checked) = checked.filter(|checked| checked.covers(range)) {
+        let checked = self.checked.iter().find(|checked| checked.covers(range)).copied();
+        if let Some(checked) = checked {
             if Faults::spend(&mut self.faults.lost_writes) {
                 self.medium.lose(op);
                 self.faults.scar(range);
@@ -404,7 +411,10 @@ impl State {
                 }
             }
             Fault::BitFlip => {
-                let Some(checked) = shape.checked else { return };
+                if self.checked.is_empty() {
+                    return;
+                }
+                let checked = self.checked[dice.index(self.checked.len())];
                 let near = checked.start() + dice.below(checked.len());
                 let page = self.medium.written_page(near).unwrap_or(near - near % 4096);
                 let at = page + dice.below(4096);

@@ -23,11 +23,11 @@ pub enum Fault {
     FlushError,
     /// So many written sectors cannot be read.
     BadSectors(u32),
-    /// The next write to the checked range is acknowledged and forgotten.
+    /// The next write to a checked range is acknowledged and forgotten.
     LostWrite,
-    /// The next write to the checked range lands elsewhere in it.
+    /// The next write to a checked range lands elsewhere in it.
     MisdirectedWrite,
-    /// One bit of the checked range flips.
+    /// One bit of a checked range flips.
     BitFlip,
 }
 

@@ -57,6 +57,7 @@ pub struct GroupShape {
     pub members: Vec<usize>,
     /// Bytes; of stripes.
     pub stripe_unit: u64,
+    pub checksums: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -165,6 +166,7 @@ impl Shape {
             level,
             members: (first..first + members).collect(),
             stripe_unit,
+            checksums: dice.chance(70),
         });
         for _ in 0..dice.between(1..=2) {
             let capacity = dice.between(1..=2 * SLICE / 4096) * 4096;

@@ -126,6 +126,7 @@ fn health(health: Health) -> DeviceHealth {
 pub fn errors(counts: ErrorCounts) -> DeviceErrors {
     DeviceErrors {
         medium: Bytes(counts.medium),
+        checksums: Bytes(counts.unfit),
         reads: Bytes(counts.reads),
         writes: Bytes(counts.writes),
         flushes: Bytes(counts.flushes),

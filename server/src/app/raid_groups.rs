@@ -123,6 +123,7 @@ impl App {
             unit: new
                 .stripe_unit_bytes
                 .map_or_else(|| levels::usual_unit(level), |unit| unit.0),
+            checksums: new.checksums.unwrap_or(true),
         })
     }
 }
@@ -157,6 +158,7 @@ pub fn view(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> RaidG
         name: row.name.as_deref().and_then(|name| name.parse().ok()),
         level: levels::of_number(row.level),
         stripe_unit_bytes: bytes(row.stripe_unit.unwrap_or(0)),
+        checksums: status.is_some_and(|status| status.record.checksums),
         slice_length_bytes: bytes(row.slice_length),
         capacity_bytes: bytes(row.capacity),
         logical_devices: Natural(status.map_or(0, |status| {

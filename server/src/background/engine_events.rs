@@ -135,11 +135,8 @@ fn describe(kind: &EventKind) -> Described {
         EventKind::GroupWaiting { group, why } => {
             ("raid_group.waiting", "raid_group", group.0, json!({"why": why}))
         }
-        EventKind::DeviceSuspect {
-            device,
-            medium_errors,
-        } => {
-            let data = json!({"medium_errors": medium_errors});
+        EventKind::DeviceSuspect { device, lost_places } => {
+            let data = json!({"lost_places": lost_places});
             ("device.suspect", "device", device.0, data)
         }
         EventKind::SpareTookOver { group, old, new } => {

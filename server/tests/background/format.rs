@@ -21,6 +21,7 @@ async fn group(life: &Life) -> Uuid {
         members: vec![life.device(SIZE).await],
         stripe_unit_bytes: None,
         slice_length_bytes: None,
+        checksums: None,
     };
     life.change::<CreateRaidGroup>(Intent::CreateRaidGroup { id, new })
         .await;

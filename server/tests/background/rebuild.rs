@@ -31,6 +31,7 @@ async fn mirror(life: &Life) -> (Uuid, Uuid, Uuid) {
         members: vec![one, other],
         stripe_unit_bytes: None,
         slice_length_bytes: None,
+        checksums: None,
     };
     life.change::<CreateRaidGroup>(Intent::CreateRaidGroup { id, new })
         .await;

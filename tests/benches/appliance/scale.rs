@@ -78,6 +78,7 @@ async fn make_all(folder: &Path) {
         members: devices.iter().map(|device| device.record.id).collect(),
         slice: SliceLength::new(MIB, MIB).expect("the smallest slice"),
         unit: 64 << 10,
+        checksums: true,
     };
     let group = appliance.create_group(operation(), &group).await;
     let group = group.expect("the devices are free");

@@ -34,7 +34,7 @@ fn group(number: u32, level: Level, devices: std::ops::Range<u32>, first: u32) -
         unit: 2 * PAGE,
         member_len: MEMBER,
     };
-    let log = log_len(&layout, PAGE, SLICE);
+    let log = log_len(&layout, PAGE, SLICE, false);
     let member = |number| MemberRecord {
         device: device_id(number),
         status: MemberStatus::InSync,
@@ -49,6 +49,7 @@ fn group(number: u32, level: Level, devices: std::ops::Range<u32>, first: u32) -
         region: SLICE,
         slice: SLICE,
         first_logical_device: LogicalDeviceNumber(first),
+        checksums: false,
         members: devices.map(member).collect(),
     };
     Record::Group(GroupRecord::new(new, &IdSource::from_seed(1)))

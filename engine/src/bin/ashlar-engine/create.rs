@@ -168,6 +168,7 @@ impl Create {
                 .collect(),
             slice: SliceLength::new(self.slice.0, self.slice.0.max(64 << 20))?,
             unit: UNIT,
+            checksums: true,
         };
         let group = appliance
             .create_group(OperationId::random(&ids), &request)

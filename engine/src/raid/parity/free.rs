@@ -1,6 +1,7 @@
 //! Making room in the journal: what is in place and flushed on every member need not be written again.
 //!
-//! Order: everything up to a point is in place → all members flush → their anchors are durable → the room is used again.
+//! Order: everything up to a point is in place → the checksums of it are written → all members flush → their anchors are
+//! durable → the room is used again.
 
 use std::sync::PoisonError;
 
@@ -70,6 +71,7 @@ impl Group {
             self.check_running()?;
             settled.await;
         };
+        self.write_checks().await?;
         let members = self.members.load_full();
         let mut failed = SmallVec::<[usize; 4]>::new();
         let mut flushes = members.start_flushes();

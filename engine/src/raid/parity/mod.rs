@@ -1,7 +1,7 @@
 //! Groups with sums: levels 3, 5 and 6 (decision 0010).
 //!
 //! `code` is the arithmetic of the sums. `row` reads what stands in a row, and computes what cannot be read; `read`,
-//! `write` (with `queue`, `update`), `zero` and `rebuild` are what is done with rows. `journal` is the journal that
+//! `write` (with `queue`, `gather`, `update`), `zero`, `rebuild` and `scrub` are what is done with rows. `journal` is the journal that
 //! closes the write hole: pure; `commit`, `free` and `open` do its I/O.
 //!
 //! Everything known about such a group's space is kept by *member addresses*: `[a, b)` stands for these bytes of every
@@ -10,12 +10,14 @@
 pub mod code;
 mod commit;
 mod free;
+mod gather;
 mod journal;
 mod open;
 mod queue;
 mod read;
 mod rebuild;
 mod row;
+mod scrub;
 mod update;
 mod write;
 mod zero;

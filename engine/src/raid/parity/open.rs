@@ -81,11 +81,15 @@ impl Group {
                         continue;
                     };
                     let at = members.record.members[*member].data_start + part.range.start();
+                    let values = self.values_of(part.range.start(), data.as_slice());
+                    members.note(*member, part.range.start(), values.as_ref());
                     writes.push((*member, device.start(Request::Write { at, data, fua: false })));
                 }
                 self.settle_all(members, &mut writes, &mut failed).await;
+                self.has_room_for_checks().await?;
             }
         }
+        self.write_checks().await?;
         let mut flushes = members.start_flushes();
         self.settle_all(members, &mut flushes, &mut failed).await;
         failed.dedup();

@@ -3,9 +3,9 @@
 use smallvec::SmallVec;
 
 use super::row::{ColumnSet, Stretch};
-use crate::device::{Completion, Io, Request};
 use crate::io::range_lock::Mode;
 use crate::io::{BufSlice, IoBuf, IoError, Segment, Segments};
+use crate::raid::checks::{Read, Unread};
 use crate::raid::group::Group;
 use crate::raid::layout::Piece;
 use crate::raid::membership::Members;
@@ -14,11 +14,7 @@ use crate::types::ByteRange;
 /// What was begun for a part of a read.
 enum Begun {
     Zeros(u64),
-    Read {
-        stretch: Stretch,
-        member: usize,
-        io: Io,
-    },
+    Read(Stretch, Read),
     /// Its member is not read.
     Lost(Stretch, usize),
 }
@@ -40,10 +36,8 @@ impl Group {
         for begun in &mut begun {
             out.push(match begun {
                 Begun::Zeros(len) => Segment::Zero(*len),
-                Begun::Lost(stretch, member) => Segment::Data(self.compute(*stretch, *member, false).await?),
-                Begun::Read { stretch, member, io } => {
-                    Segment::Data(self.end_read(&members, *stretch, *member, io).await?)
-                }
+                Begun::Lost(stretch, member) => Segment::Data(self.compute(*stretch, *member).await?),
+                Begun::Read(stretch, read) => Segment::Data(self.end_read(&members, *stretch, read).await?),
             });
         }
         Ok(out)
@@ -75,51 +69,61 @@ impl Group {
         let Some(device) = device else {
             return Begun::Lost(stretch, member);
         };
-        let at = members.record.members[member].data_start + run.start();
-        let buf = IoBuf::new(stretch.len());
-        let io = device.start(Request::Read { at, buf });
-        Begun::Read { stretch, member, io }
+        Begun::Read(stretch, members.start_read(member, device, run))
     }
 
     async fn end_read(
         &self,
         members: &Members,
         stretch: Stretch,
-        member: usize,
-        io: &mut Io,
+        read: &mut Read,
     ) -> Result<BufSlice, IoError> {
+        let member = read.member;
+        let unread = match members.end_read(read).await {
+            Ok(buf) => return Ok(buf.into_slice()),
+            Err(unread) => unread,
+        };
         let device = members.readable(member).expect("the read was started on it");
-        let completion = (&mut *io).await;
-        match device.settle(io, completion) {
-            Completion {
-                result: Ok(()),
-                buf: Some(buf),
-            } => Ok(buf.into_slice()),
-            _ if device.failure().is_some() => {
-                // What is computed is right whether or not this succeeds; what fails shows in the group's state.
-                let _ = self.drop_members(members, &[member]).await;
-                self.compute(stretch, member, false).await
-            }
-            _ => {
-                let content = self.compute(stretch, member, true).await?;
-                // The place cannot be read: writing it anew mends it, and if not, that shows in the group's state.
-                if self.write_anew(stretch, member).await.is_ok() {
-                    device.note_mended();
-                }
-                Ok(content)
-            }
+        if device.failure().is_some() {
+            // What is computed is right whether or not this succeeds; what fails shows in the group's state.
+            let _ = self.drop_members(members, &[member]).await;
+            return self.compute(stretch, member).await;
         }
+        if let Unread::Unfit { .. } = unread
+            && let Some(content) = self.read_again(stretch, member).await
+        {
+            return Ok(content);
+        }
+        if let Unread::Unfit { at, .. } = &unread {
+            at.iter().for_each(|_| device.note_unfit());
+        }
+        tracing::warn!(group = %self.number(), member, at = stretch.range.start(), why = unread.why(), "computed anew");
+        let content = self.compute(stretch, member).await?;
+        // Writing the place anew mends it, and if not, that shows in the group's state.
+        if self.write_anew(stretch, member).await.is_ok() {
+            device.note_mended();
+        }
+        Ok(content)
     }
 
-    /// What a member has there, from the others; `unreadable`: though it is read otherwise.
-    async fn compute(&self, stretch: Stretch, member: usize, unreadable: bool) -> Result<BufSlice, IoError> {
+    /// A write that ran may have been why a block did not fit: while nobody writes, it does then.
+    async fn read_again(&self, stretch: Stretch, member: usize) -> Option<BufSlice> {
+        let _claim = self.lock.claim(stretch.range, Mode::Shared).await;
+        let members = self.members.load_full();
+        let mut again = members.start_read(member, members.readable(member)?, stretch.range);
+        let buf = members.end_read(&mut again).await.ok()?;
+        let mut runs = self.regions.runs(stretch.range);
+        (runs.next() == Some((stretch.range, true))).then(|| buf.into_slice())
+    }
+
+    /// What a member has there, computed from the others where it cannot be read.
+    async fn compute(&self, stretch: Stretch, member: usize) -> Result<BufSlice, IoError> {
         let column = ColumnSet::one(self.layout.column_of(stretch.row, member));
-        let lost = if unreadable { column } else { ColumnSet::default() };
         let _claim = self.lock.claim(stretch.range, Mode::Shared).await;
         // The row may have been forgotten since the read began: then its columns do not fit any more.
         let mut runs = self.regions.runs(stretch.range);
         if runs.next() == Some((stretch.range, true)) {
-            return self.one_column(stretch, column, lost).await;
+            return self.one_column(stretch, column).await;
         }
         let mut out = IoBuf::zeroed(stretch.len());
         for (run, _) in self.regions.runs(stretch.range).filter(|(_, written)| *written) {
@@ -127,20 +131,15 @@ impl Group {
                 range: run,
                 ..stretch
             };
-            let content = self.one_column(part, column, lost).await?;
+            let content = self.one_column(part, column).await?;
             let at = usize::try_from(run.start() - stretch.range.start()).expect("within the stretch");
             out.as_mut_slice()[at..at + content.len()].copy_from_slice(content.as_slice());
         }
         Ok(out.into_slice())
     }
 
-    async fn one_column(
-        &self,
-        stretch: Stretch,
-        column: ColumnSet,
-        lost: ColumnSet,
-    ) -> Result<BufSlice, IoError> {
-        let mut content = self.row_content(stretch, column, lost).await?;
+    async fn one_column(&self, stretch: Stretch, column: ColumnSet) -> Result<BufSlice, IoError> {
+        let mut content = self.row_content(stretch, column, ColumnSet::default()).await?;
         Ok(content.pop().expect("one column was asked for"))
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::code::{Column, Recovery, Row, Sums};
-use crate::device::{Completion, DeviceHandle, Io, Request};
+use crate::device::DeviceHandle;
 use crate::io::{BufSlice, IoBuf, IoError};
+use crate::raid::checks::{BLOCK, Read, Unread};
 use crate::raid::group::Group;
 use crate::raid::membership::Members;
 use crate::types::ByteRange;
@@ -25,6 +26,18 @@ pub(super) struct Stretch {
 impl Stretch {
     pub(super) fn len(&self) -> usize {
         usize::try_from(self.range.len()).expect("a unit fits memory")
+    }
+
+    /// Its blocks, each a stretch.
+    pub(super) fn blocks(self) -> impl Iterator<Item = Self> {
+        let blocks = self.range.split_at_multiples(BLOCK);
+        blocks.map(move |range| Self { row: self.row, range })
+    }
+
+    /// Where a stretch that lies within stands in what this one holds.
+    pub(super) fn place_of(&self, part: Self) -> std::ops::Range<usize> {
+        let at = |at: u64| usize::try_from(at - self.range.start()).expect("within the stretch");
+        at(part.range.start())..at(part.range.end())
     }
 }
 
@@ -86,8 +99,16 @@ pub(super) struct Place {
     pub(super) range: ByteRange,
 }
 
-/// The content of columns, in the order asked for, or the columns that could not be read.
-pub(super) type Contents = Result<SmallVec<[IoBuf; 8]>, ColumnSet>;
+/// The content of columns, in the order asked for.
+pub(super) type Contents = Result<SmallVec<[IoBuf; 8]>, NotGiven>;
+
+/// Columns that could not be had from their members.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct NotGiven {
+    pub(super) columns: ColumnSet,
+    /// Those of them that were read, and do not fit their checksums.
+    pub(super) unfit: ColumnSet,
+}
 
 impl Group {
     /// Columns of data.
@@ -119,33 +140,31 @@ impl Group {
         row: u64,
         places: impl Iterator<Item = Place>,
     ) -> Contents {
-        let mut unreadable = ColumnSet::default();
-        let mut reads: SmallVec<[(usize, Io); 8]> = SmallVec::new();
+        let mut not_given = NotGiven::default();
+        let mut reads: SmallVec<[(usize, Read); 8]> = SmallVec::new();
         for Place { column, range } in places {
             let member = self.layout.member_of(row, column);
             let Some(device) = members.readable(member) else {
-                unreadable.insert(column);
+                not_given.columns.insert(column);
                 continue;
             };
-            let at = members.record.members[member].data_start + range.start();
-            let len = usize::try_from(range.len()).expect("a unit fits memory");
-            let buf = IoBuf::new(len);
-            reads.push((column, device.start(Request::Read { at, buf })));
+            reads.push((column, members.start_read(member, device, range)));
         }
         let mut contents = SmallVec::new();
         let mut failed = SmallVec::<[usize; 4]>::new();
-        for (column, io) in &mut reads {
-            let member = self.layout.member_of(row, *column);
-            let device = members.readable(member).expect("the read was started on it");
-            let completion = (&mut *io).await;
-            match device.settle(io, completion) {
-                Completion {
-                    result: Ok(()),
-                    buf: Some(buf),
-                } => contents.push(buf),
-                _ => {
-                    unreadable.insert(*column);
-                    if device.failure().is_some() {
+        for (column, read) in &mut reads {
+            let member = read.member;
+            match members.end_read(read).await {
+                Ok(buf) => contents.push(buf),
+                Err(unread) => {
+                    not_given.columns.insert(*column);
+                    if let Unread::Unfit { .. } = unread {
+                        not_given.unfit.insert(*column);
+                    }
+                    if members
+                        .readable(member)
+                        .is_some_and(|device| device.failure().is_some())
+                    {
                         failed.push(member);
                     }
                 }
@@ -155,18 +174,39 @@ impl Group {
             // What can be read is right whether or not this succeeds; what fails shows in the group's state.
             let _ = self.drop_members(members, &failed).await;
         }
-        if unreadable.is_empty() {
+        if not_given.columns.is_empty() {
             Ok(contents)
         } else {
-            Err(unreadable)
+            Err(not_given)
         }
     }
 
     /// The content of the `wanted` columns, in their order; those that are not read, or are `lost`, are computed.
     ///
     /// # Errors
-    /// Where more columns are missing than the row has sums.
+    /// Where more columns of a block are missing than the row has sums.
     pub(super) async fn row_content(
+        &self,
+        stretch: Stretch,
+        wanted: ColumnSet,
+        lost: ColumnSet,
+    ) -> Result<SmallVec<[BufSlice; 8]>, IoError> {
+        let whole = self.stretch_content(stretch, wanted, lost).await;
+        if whole.is_ok() || stretch.range.len() <= BLOCK {
+            return whole;
+        }
+        // What cannot be read may be another column in each block.
+        let mut out: SmallVec<[IoBuf; 8]> = wanted.iter().map(|_| IoBuf::new(stretch.len())).collect();
+        for block in stretch.blocks() {
+            let contents = self.stretch_content(block, wanted, lost).await?;
+            for (out, content) in out.iter_mut().zip(contents) {
+                out.as_mut_slice()[stretch.place_of(block)].copy_from_slice(content.as_slice());
+            }
+        }
+        Ok(out.into_iter().map(IoBuf::into_slice).collect())
+    }
+
+    async fn stretch_content(
         &self,
         stretch: Stretch,
         wanted: ColumnSet,
@@ -192,8 +232,8 @@ impl Group {
             let places = needed.iter().map(|column| Place { column, range });
             let read = match self.read_places(&members, stretch.row, places).await {
                 Ok(read) => read,
-                Err(unreadable) => {
-                    lost = lost.or(unreadable);
+                Err(not_given) => {
+                    lost = lost.or(not_given.columns);
                     continue;
                 }
             };

@@ -6,10 +6,11 @@
 
 use smallvec::SmallVec;
 
-use super::row::{ColumnSet, Place, Stretch};
+use super::row::{ColumnSet, NotGiven, Place, Stretch};
 use super::write::New;
 use crate::device::{Io, Request};
 use crate::io::{BufSlice, IoBuf, IoError};
+use crate::raid::checks::Values;
 use crate::raid::group::Group;
 use crate::raid::membership::Members;
 
@@ -27,6 +28,7 @@ impl Group {
     /// Writes `news`, which lie within a stretch that was written before. The caller holds the row.
     pub(super) async fn update(&self, stretch: Stretch, news: &[New]) -> Result<(), IoError> {
         let sums = self.new_sums(stretch, news).await?;
+        self.has_room_for_checks().await?;
         let members = self.members.load_full();
         // Who is out of these has no part: before that is durable, a start could take it as in sync and without it.
         self.wait_durable(members.record.membership.generation).await?;
@@ -43,12 +45,17 @@ impl Group {
         for (column, sum) in sums {
             add(column, stretch.range.start(), sum.into_slice());
         }
+        let values: SmallVec<[Option<Values>; 4]> = parts
+            .iter()
+            .map(|part| self.values_of(part.at, part.data.as_slice()))
+            .collect();
         let in_journal = self.commit_parts(&parts).await?;
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
-        for Written { member, at, data } in parts {
+        for (Written { member, at, data }, values) in parts.into_iter().zip(values) {
             let Some(device) = members.writable(member) else {
                 continue;
             };
+            members.note(member, at, values.as_ref());
             let at = members.record.members[member].data_start + at;
             operations.push((member, device.start(Request::Write { at, data, fua: false })));
         }
@@ -71,7 +78,7 @@ impl Group {
                 Way::Compute => return self.compute_sums(stretch, news, sums, lost).await,
                 Way::Modify => match self.modified_sums(&members, stretch, news, sums).await {
                     Ok(sums) => return Ok(sums),
-                    Err(unreadable) => lost = lost.or(unreadable),
+                    Err(not_given) => lost = lost.or(not_given.columns),
                 },
             }
         }
@@ -113,7 +120,7 @@ impl Group {
         stretch: Stretch,
         news: &[New],
         sums: ColumnSet,
-    ) -> Result<NewSums, ColumnSet> {
+    ) -> Result<NewSums, NotGiven> {
         let old = news.iter().map(|new| Place {
             column: new.column,
             range: new.range,

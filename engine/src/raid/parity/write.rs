@@ -8,6 +8,7 @@
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 
+use super::gather::clusters;
 use super::queue::{Turn, Updating, Word};
 use super::row::{ColumnSet, Stretch};
 use crate::device::{DeviceInfo, Io, Request};
@@ -124,14 +125,14 @@ impl Group {
     }
 
     async fn write_over(&self, row: u64, run: ByteRange, news: &[New]) -> Result<(), IoError> {
-        let news: Vec<New> = news.iter().filter_map(|new| new.within(run)).collect();
-        let start = news.iter().map(|new| new.range.start()).min();
-        let end = news.iter().map(|new| new.range.end()).max();
-        let (Some(start), Some(end)) = (start, end) else {
-            return Ok(());
-        };
-        let range = ByteRange::between(start, end);
-        self.update(Stretch { row, range }, &news).await
+        let mut news: Vec<New> = news.iter().filter_map(|new| new.within(run)).collect();
+        if self.checks.is_some() {
+            news = self.in_whole_blocks(row, news).await?;
+        }
+        let updates = clusters(news)
+            .into_iter()
+            .map(|(range, news)| async move { self.update(Stretch { row, range }, &news).await });
+        join_all(updates).await.into_iter().collect()
     }
 
     /// Writes the granules of a never-written run that something of `news` lies in.
@@ -155,6 +156,7 @@ impl Group {
 
     /// Writes every column of a stretch: what is new, zeros where nothing is, and the sums.
     async fn write_whole(&self, stretch: Stretch, news: &[New]) -> Result<(), IoError> {
+        self.has_room_for_checks().await?;
         let columns = 0..self.data_columns();
         let data: SmallVec<[Option<BufSlice>; 16]> =
             columns.map(|column| filled(stretch, column, news)).collect();
@@ -175,6 +177,11 @@ impl Group {
                 continue;
             };
             let at = members.record.members[member].data_start + stretch.range.start();
+            let values = match &content {
+                Some(content) => self.values_of(stretch.range.start(), content.as_slice()),
+                None => self.values_of_zeros(stretch.range),
+            };
+            members.note(member, stretch.range.start(), values.as_ref());
             operations.push((
                 member,
                 device.start(whole_column(device.info(), at, stretch, content)),

@@ -36,9 +36,10 @@ fn series(number: u32, name: Option<&str>) -> Series {
 }
 
 /// What failed on a device, by kind.
-fn errors(object: &Series, errors: ErrorCounts) -> [(Series, u64); 5] {
+fn errors(object: &Series, errors: ErrorCounts) -> [(Series, u64); 6] {
     [
         ("medium", errors.medium),
+        ("checksum", errors.unfit),
         ("read", errors.reads),
         ("write", errors.writes),
         ("flush", errors.flushes),
@@ -90,7 +91,7 @@ impl Objects {
         );
         taken.gauges(
             "device_suspect",
-            "1 where a device has more medium errors than are borne",
+            "1 where a device has lost more places than is borne",
             all.iter()
                 .map(|(series, device)| (series.clone(), u64::from(device.health == Health::Suspect))),
         );
@@ -102,7 +103,7 @@ impl Objects {
         );
         taken.counters(
             "device_mended_places",
-            "Unreadable places of a device that were written anew",
+            "Lost places of a device that were written anew",
             all.iter()
                 .map(|(series, device)| (series.clone(), device.errors.mended)),
         );
