@@ -51,6 +51,23 @@ impl Output {
         }
     }
 
+    /// One object, of which the fields `told` are told as a table after all others.
+    pub(crate) fn detail(
+        self,
+        text: &str,
+        id: &str,
+        told: &[&str],
+        (headers, rows): (&[&str], Vec<Vec<String>>),
+    ) -> Result<(), Failure> {
+        if self != Self::People {
+            return self.object(text, id);
+        }
+        let json: Json = serde_json::from_str(text).map_err(|error| Failure::Terminal(error.into()))?;
+        let shown = fields(&without(json, told)).into_iter();
+        let shown = shown.map(|(name, value)| format!("{name}: {value}"));
+        lines(shown.chain([String::new()]).chain(render(headers, rows)))
+    }
+
     /// The pages of a list, joined into one of the same form.
     pub(crate) fn pages(self, pages: &[String]) -> Result<(), Failure> {
         if let [page] = pages {
@@ -98,6 +115,16 @@ fn lifted(json: Json, inner: &str) -> Json {
         }
     }
     Json::Object(all)
+}
+
+fn without(json: Json, names: &[&str]) -> Json {
+    match json {
+        Json::Object(mut fields) => {
+            fields.retain(|(name, _)| !names.contains(&name.as_str()));
+            Json::Object(fields)
+        }
+        other => other,
+    }
 }
 
 /// Aligned columns under headers, without borders.

@@ -82,6 +82,23 @@ pub(crate) fn every(text: &str) -> Result<Every, String> {
     }
 }
 
+/// Seconds, or as is usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wait(pub(crate) Option<Natural>);
+
+/// Reads seconds, or `usual`.
+pub(crate) fn wait(text: &str) -> Result<Wait, String> {
+    if text == "usual" {
+        return Ok(Wait(None));
+    }
+    let seconds = text
+        .parse::<u32>()
+        .ok()
+        .filter(|seconds| i32::try_from(*seconds).is_ok());
+    let wait = seconds.map(|seconds| Wait(Some(Natural(seconds))));
+    wait.ok_or_else(|| format!("{text:?} is neither a number of seconds nor `usual`"))
+}
+
 /// Reads `1GiB+64MiB`, or `100/0-120/14` in cylinders and heads.
 pub(crate) fn extent(text: &str) -> Result<Extent, String> {
     if let Some((offset, length)) = text.split_once('+') {

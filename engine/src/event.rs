@@ -61,6 +61,28 @@ pub enum EventKind {
         cancelled: bool,
         findings: Box<ScrubFindings>,
     },
+    /// It lost more places than its group bears, or than is usual.
+    DeviceSuspect {
+        device: DeviceId,
+        lost_places: u64,
+    },
+    /// A spare took a member's place by itself, and is being copied to.
+    SpareTookOver {
+        group: GroupId,
+        old: DeviceId,
+        new: DeviceId,
+    },
+    /// A member is out, and stays so.
+    NoSpareFits {
+        group: GroupId,
+        device: DeviceId,
+        why: String,
+    },
+    /// A spare was looked at and could not be read.
+    SpareUnreadable {
+        device: DeviceId,
+        why: String,
+    },
     /// After it did not.
     VolumeServing {
         volume: VolumeId,

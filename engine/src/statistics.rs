@@ -116,6 +116,11 @@ impl Meter {
         usize::from(self.0.to_le_bytes()[0] & 3)
     }
 
+    /// What was asked for.
+    pub fn asked(self) -> Kind {
+        [Kind::Read, Kind::Write, Kind::Flush, Kind::Zero][self.kind()]
+    }
+
     /// When it began, on [`clock`].
     fn begun(self) -> Option<u64> {
         Some(self.0 >> 2).filter(|nanos| *nanos > 0)

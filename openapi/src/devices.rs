@@ -105,6 +105,53 @@ impl Presence {
     }
 }
 
+/// How a device is, by what failed on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceHealth {
+    Healthy,
+    /// It serves, and has lost more places than is borne: it is expected to fail.
+    Suspect,
+    /// It is out of service.
+    Failed,
+}
+
+/// What failed on a device since it was added; each operation counts once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceErrors {
+    /// Places that could not be read; the device serves on.
+    pub medium: Bytes,
+    /// Blocks that were read and did not fit their checksums.
+    pub checksums: Bytes,
+    pub reads: Bytes,
+    /// Zeroing and trimming included.
+    pub writes: Bytes,
+    pub flushes: Bytes,
+    /// Operations without an answer in time.
+    pub timeouts: Bytes,
+    /// Lost places that were written anew from the rest of the RAID group.
+    pub mended: Bytes,
+}
+
+/// For whom a device is a spare, which takes a lost member's place by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Spare {
+    /// It is none.
+    None,
+    /// For whichever RAID group needs one first and has none of its own that fits.
+    Shared,
+    /// For one RAID group.
+    RaidGroup { raid_group: Uuid },
+}
+
+/// A device to be made a spare, or none any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SpareChange {
+    pub spare: Spare,
+}
+
 /// A member's place in a RAID group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Membership {
@@ -144,6 +191,11 @@ pub struct Device {
     pub taken_out: bool,
     /// The RAID group that it is a member of.
     pub membership: Option<Membership>,
+    pub spare: Spare,
+    /// The RAID group that it was a member of until another device took its place. It is free, and not taken in again.
+    pub former_raid_group: Option<Uuid>,
+    pub health: DeviceHealth,
+    pub errors: DeviceErrors,
     /// It holds a copy of the appliance's metadata.
     pub holds_metadata: bool,
     pub presence: Presence,
@@ -250,5 +302,6 @@ content!(
     DeviceChange,
     Examine,
     Examined,
-    Identify
+    Identify,
+    SpareChange
 );

@@ -6,7 +6,9 @@ use crate::accounts::{
 };
 use crate::appliance::{Appliance, ApplianceChange, CatalogRebuilt, Import};
 use crate::audit::{AuditEntry, AuditFilter};
-use crate::devices::{Device, DeviceChange, DeviceFilter, Examine, Examined, Identify, NewDevice};
+use crate::devices::{
+    Device, DeviceChange, DeviceFilter, Examine, Examined, Identify, NewDevice, SpareChange,
+};
 use crate::events::{Event, EventFilter};
 use crate::exports::{Export, ExportChange, ExportFilter, NewExport};
 use crate::jobs::{Job, JobChange, JobFilter};
@@ -72,6 +74,10 @@ operations! {
     /// Its RAID group begins to copy to it what it missed.
     ReturnDevice = Post "/devices/{id}/return" "returnDevice" "devices" Operators DevicesOperate 200
         (Nothing, Nothing) -> Device [Idempotent, Tagged];
+    /// Make a device a spare, or none any more.
+    /// A spare takes the place of a lost member of a RAID group by itself, and is none any more then.
+    SetSpare = Post "/devices/{id}/spare" "setSpare" "devices" Operators DevicesOperate 200
+        (Nothing, SpareChange) -> Device [Idempotent, Tagged];
     /// Keep a device busy with reads so that its light shows where it is.
     IdentifyDevice = Post "/devices/{id}/identify" "identifyDevice" "devices" Operators DevicesOperate 202
         (Nothing, Identify) -> Job [Idempotent, Waits];
@@ -85,7 +91,7 @@ operations! {
     /// Look at a RAID group.
     GetRaidGroup = Get "/raid-groups/{id}" "getRaidGroup" "raid-groups" Everybody RaidGroupsRead 200
         (Nothing, Nothing) -> RaidGroup [Tagged];
-    /// Name a RAID group, bound how fast it copies, or have it scrubbed by a schedule.
+    /// Name a RAID group, bound how fast it copies, have it scrubbed by a schedule, or say when spares take members' places.
     ChangeRaidGroup = Patch "/raid-groups/{id}" "changeRaidGroup" "raid-groups" Operators RaidGroupsOperate 200
         (Nothing, RaidGroupChange) -> RaidGroup [IfMatch, Tagged, Idempotent];
     /// Delete a RAID group.

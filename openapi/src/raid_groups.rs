@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::devices::{MemberState, Presence};
+use crate::devices::{DeviceErrors, MemberState, Presence};
 use crate::jobs::Job;
 use crate::operation::content;
 use crate::scrubs::{ScrubSchedule, Scrubs};
@@ -49,15 +49,57 @@ pub enum RaidGroupState {
     Waiting,
 }
 
+/// What a member holds of its RAID group's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberHolds {
+    Data,
+    /// The same as at least one other member.
+    Copy,
+    /// Sums of what the others hold.
+    Parity,
+    /// Data and sums in turn, row by row.
+    Rotating,
+}
+
+/// How a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberCondition {
+    InSync,
+    /// In sync, on a device that is expected to fail.
+    Suspect,
+    /// It is being copied to.
+    Rebuilding,
+    /// Its device is not there, or not taken in.
+    Missing,
+    /// Its device is out of service.
+    Failed,
+}
+
 /// A member of a RAID group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Member {
+    /// Its place, counted from 0.
+    pub role: Natural,
+    pub holds: MemberHolds,
     pub device: Uuid,
     /// `null` where the appliance does not know the device any more.
     pub device_number: Option<Natural>,
     pub state: MemberState,
     /// It is there and answers.
     pub serving: bool,
+    pub condition: MemberCondition,
+    pub errors: DeviceErrors,
+}
+
+/// A device that may take a member's place by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupSpare {
+    pub device: Uuid,
+    pub device_number: Natural,
+    /// Other RAID groups may take it as well.
+    pub shared: bool,
 }
 
 /// Why a RAID group was not started.
@@ -97,6 +139,15 @@ pub struct RaidGroup {
     /// When it is scrubbed by itself; `null`: only when that is asked for.
     pub scrub_schedule: Option<ScrubSchedule>,
     pub scrubs: Scrubs,
+    /// Those that are kept for it before those that it shares.
+    pub spares: Vec<GroupSpare>,
+    /// For how long a member is out before a spare takes its place. `null`: not at all where its device failed or was
+    /// taken out, a minute where it is merely absent.
+    pub spare_after_seconds: Option<Natural>,
+    /// A spare takes a suspect member's place while all members are in sync.
+    pub replace_suspect: bool,
+    /// Places that a member may lose, unreadable or unfit for their checksums; with more it is suspect.
+    pub suspect_after: Natural,
     pub presence: Presence,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -165,6 +216,19 @@ pub struct RaidGroupChange {
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ScrubSchedule>)]
     pub scrub_schedule: Option<Option<ScrubSchedule>>,
+    /// For how long a member is out before a spare takes its place. `null`: not at all where its device failed or was
+    /// taken out, a minute where it is merely absent.
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Natural>)]
+    pub spare_after_seconds: Option<Option<Natural>>,
+    /// Whether a spare takes a suspect member's place while all members are in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub replace_suspect: Option<bool>,
+    /// Places that a member may lose, unreadable or unfit for their checksums; with more it is suspect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub suspect_after: Option<Natural>,
 }
 
 /// A free device in the place of a member.

@@ -43,6 +43,7 @@ const OPERATORS: &[&str] = &[
     "removeDevice",
     "failDevice",
     "returnDevice",
+    "setSpare",
     "identifyDevice",
     "createRaidGroup",
     "changeRaidGroup",

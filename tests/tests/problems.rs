@@ -212,6 +212,12 @@ fn devices(seen: &mut Seen, home: &Home, api: &Api) {
         )
     };
     let (two, three) = (device_id(2), device_id(3));
+    let spare = |spare: Value| api.post(&format!("/devices/{three}/spare"), &json!({"spare": spare}));
+    let own = |number: u32| json!({"kind": "raid_group", "raid_group": group_id(number)});
+    seen.is("no-redundancy", &spare(own(1)));
+    spare(own(0)).granted();
+    seen.is("device-is-spare", &group("1", &[two.clone(), three.clone()]));
+    spare(json!({"kind": "none"})).granted();
     seen.is("too-few-members", &group("1", std::slice::from_ref(&two)));
     let many: Vec<String> = (0..65).map(device_id).collect();
     seen.is("too-many-members", &group("0", &many));

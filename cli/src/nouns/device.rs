@@ -2,18 +2,19 @@
 
 use ashlar_openapi::client::Call;
 use ashlar_openapi::devices::{
-    Cache, Device, DeviceChange, DeviceFilter, DeviceKind, DeviceSource, Examine, Identify, NewDevice,
-    Presence,
+    Cache, Device, DeviceChange, DeviceErrors, DeviceFilter, DeviceHealth, DeviceKind, DeviceSource,
+    DeviceState, Examine, Identify, NewDevice, Presence, Spare, SpareChange,
 };
 use ashlar_openapi::operations::{
     AddDevice, ChangeDevice, ExamineDevice, FailDevice, GetDevice, IdentifyDevice, ListDevices, RemoveDevice,
-    ReturnDevice,
+    ReturnDevice, SetSpare,
 };
 use ashlar_openapi::sort::NumberedKey;
 use ashlar_openapi::{Bytes, Name, Natural};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
+use super::raid_group::RaidGroups;
 use super::{Gone, One, end, show};
 use crate::Context;
 use crate::edit::edit;
@@ -98,6 +99,19 @@ pub(crate) struct Add {
     force: bool,
 }
 
+/// A device to be made a spare, or none any more.
+#[derive(Debug, Args)]
+pub(crate) struct Keep {
+    #[command(flatten)]
+    one: One,
+    /// For this RAID group alone [default: for all of them]
+    #[arg(long = "for", value_name = "RAID GROUP")]
+    group: Option<String>,
+    /// Make it none any more
+    #[arg(long, conflicts_with = "group")]
+    off: bool,
+}
+
 /// A device to be made seen.
 #[derive(Debug, Args)]
 pub(crate) struct Blink {
@@ -148,6 +162,8 @@ pub(crate) enum Verb {
     Fail(Gone),
     /// Take an absent or failed device into service again
     Return(One),
+    /// Make a device a spare: it takes a lost member's place by itself
+    Spare(Keep),
     /// Keep a device busy with reads so that its light shows where it is
     Identify(Blink),
 }
@@ -209,6 +225,7 @@ impl Verb {
                 let id = one(&named.object).await?;
                 show::<ReturnDevice>(cx, &[id], id).await
             }
+            Self::Spare(keep) => keep.run(cx).await,
             Self::Identify(blink) => blink.run(cx).await,
         }
     }
@@ -230,6 +247,22 @@ impl Add {
         };
         let answer = cx.client.call(Call::<AddDevice>::with(&[], new)).await?;
         cx.out.object(&answer.text, &answer.body.id.to_string())
+    }
+}
+
+impl Keep {
+    async fn run(self, cx: &Context) -> Result<(), Failure> {
+        let id = find::<Devices>(&cx.client, &self.one.object).await?;
+        let spare = match &self.group {
+            _ if self.off => Spare::None,
+            None => Spare::Shared,
+            Some(group) => Spare::RaidGroup {
+                raid_group: find::<RaidGroups>(&cx.client, group).await?,
+            },
+        };
+        let call = Call::<SetSpare>::with(&[id], SpareChange { spare });
+        let answer = cx.client.call(call).await?;
+        cx.out.object(&answer.text, &id.to_string())
     }
 }
 
@@ -282,6 +315,7 @@ impl Row for Device {
         "STATE",
         "RAID GROUP",
         "MEMBER",
+        "ERRORS",
         "LOCATION",
     ];
 
@@ -290,10 +324,7 @@ impl Row for Device {
     }
 
     fn refers(&self) -> Vec<Reference> {
-        self.membership
-            .iter()
-            .map(|membership| Reference::RaidGroup(membership.raid_group))
-            .collect()
+        group(self).map(Reference::RaidGroup).into_iter().collect()
     }
 
     fn cells(&self, names: &Names) -> Vec<String> {
@@ -303,9 +334,20 @@ impl Row for Device {
             format::or_nothing(self.name.as_ref()),
             self.kind.as_str().to_owned(),
             format::size(self.capacity_bytes),
-            state(&self.state, self.presence),
-            format::or_nothing(member.map(|member| names.of(Reference::RaidGroup(member.raid_group)))),
-            format::or_nothing(member.map(|member| format::word(&member.state))),
+            match (self.state, self.health) {
+                (DeviceState::InService, DeviceHealth::Suspect) => state(&self.health, self.presence),
+                _ => state(&self.state, self.presence),
+            },
+            match self.spare {
+                Spare::Shared => "any".to_owned(),
+                _ => format::or_nothing(group(self).map(|group| names.of(Reference::RaidGroup(group)))),
+            },
+            match (member, self.spare) {
+                (Some(member), _) => format::word(&member.state),
+                (None, Spare::None) => format::or_nothing(self.former_raid_group.map(|_| "former")),
+                (None, _) => "spare".to_owned(),
+            },
+            errors(&self.errors).to_string(),
             if self.location.is_empty() {
                 format::NOTHING.to_owned()
             } else {
@@ -313,6 +355,33 @@ impl Row for Device {
             },
         ]
     }
+}
+
+/// The RAID group that a device is in, is kept for, or was in.
+fn group(device: &Device) -> Option<Uuid> {
+    match device.spare {
+        Spare::RaidGroup { raid_group } => Some(raid_group),
+        _ => device
+            .membership
+            .as_ref()
+            .map(|member| member.raid_group)
+            .or(device.former_raid_group),
+    }
+}
+
+/// All that failed.
+pub(crate) fn errors(errors: &DeviceErrors) -> u64 {
+    let DeviceErrors {
+        medium,
+        checksums,
+        reads,
+        writes,
+        flushes,
+        timeouts,
+        mended: _,
+    } = errors;
+    let counts = [medium, checksums, reads, writes, flushes, timeouts];
+    counts.into_iter().map(|count| count.0).sum()
 }
 
 /// A state, unless catalog and devices do not agree that the object exists.

@@ -7,15 +7,15 @@ use ashlar_openapi::operations::{
     ReplaceMember, ScrubRaidGroup,
 };
 use ashlar_openapi::raid_groups::{
-    NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
+    Member, MemberCondition, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupFilter, RaidLevel, Replace,
 };
 use ashlar_openapi::scrubs::{Scrub, ScrubMode, ScrubSchedule};
 use ashlar_openapi::sort::NumberedKey;
-use ashlar_openapi::{Bytes, Name};
+use ashlar_openapi::{Bytes, Name, Natural};
 use clap::{Args, Subcommand};
 
-use super::device::{Devices, PRESENCES, find_devices, state};
-use super::{DryRun, Gone, One, end, show};
+use super::device::{Devices, PRESENCES, errors, find_devices, state};
+use super::{DryRun, Gone, One, end};
 use crate::Context;
 use crate::edit::edit;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ use crate::find::{Handle, Noun, find, number};
 use crate::format;
 use crate::list::{Length, Names, Order, Row, list};
 use crate::progress::{Waiting, begun, made};
-use crate::values::{Every, Limit, every, limit, size, word};
+use crate::values::{Every, Limit, Wait, every, limit, size, wait, word};
 
 const LEVELS: &[&str] = &["0", "1", "3", "5", "6", "10"];
 
@@ -57,8 +57,15 @@ pub(crate) struct Create {
 pub(crate) struct Set {
     #[command(flatten)]
     one: One,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Settings {
     /// What to call it
-    #[arg(long, required_unless_present_any = ["no_name", "rate_limit", "scrub_every"])]
+    #[arg(long)]
     name: Option<Name>,
     /// Take its name away
     #[arg(long, conflicts_with = "name")]
@@ -72,6 +79,15 @@ pub(crate) struct Set {
     /// Mend what these scrubs find
     #[arg(long, requires = "scrub_every")]
     scrub_repair: bool,
+    /// How long a member is out before a spare takes its place; `usual`: a minute where it is merely absent
+    #[arg(long, value_name = "SECONDS|usual", value_parser = wait)]
+    spare_after: Option<Wait>,
+    /// Whether a spare takes the place of a suspect member while all are in sync
+    #[arg(long, value_name = "true|false")]
+    replace_suspect: Option<bool>,
+    /// Places that a member may lose, unreadable or unfit for their checksums; with more it is suspect
+    #[arg(long, value_name = "PLACES", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+    suspect_after: Option<u32>,
 }
 
 /// A scrub to be begun.
@@ -105,7 +121,7 @@ pub(crate) enum Verb {
     },
     /// Look at a RAID group
     Show(One),
-    /// Name a RAID group, bound how fast it copies, or have it scrubbed by a schedule
+    /// Name a RAID group, bound how fast it copies, have it scrubbed by a schedule, or say when spares take members' places
     Set(Set),
     /// Delete a RAID group; its devices are free afterwards
     Delete(Gone),
@@ -154,7 +170,10 @@ impl Verb {
             }
             Self::Show(named) => {
                 let id = one(&named.object).await?;
-                show::<GetRaidGroup>(cx, &[id], id).await
+                let answer = cx.client.call(Call::<GetRaidGroup>::at(&[id])).await?;
+                let table = (MEMBER_HEADERS, member_rows(&answer.body));
+                cx.out
+                    .detail(&answer.text, &id.to_string(), &["members", "spares"], table)
             }
             Self::Set(set) => set.run(cx).await,
             Self::Delete(gone) => {
@@ -199,14 +218,27 @@ impl Verb {
 impl Set {
     async fn run(self, cx: &Context) -> Result<(), Failure> {
         let id = find::<RaidGroups>(&cx.client, &self.one.object).await?;
+        let Settings {
+            name,
+            no_name,
+            rate_limit,
+            scrub_every,
+            scrub_repair,
+            spare_after,
+            replace_suspect,
+            suspect_after,
+        } = self.settings;
         let schedule = |every_hours| ScrubSchedule {
             every_hours,
-            mode: scrub_mode(self.scrub_repair),
+            mode: scrub_mode(scrub_repair),
         };
         let change = RaidGroupChange {
-            name: (self.no_name || self.name.is_some()).then_some(self.name),
-            rate_limit_bytes_per_s: self.rate_limit.map(|Limit(limit)| limit),
-            scrub_schedule: self.scrub_every.map(|Every(hours)| hours.map(schedule)),
+            scrub_schedule: scrub_every.map(|Every(hours)| hours.map(schedule)),
+            name: (no_name || name.is_some()).then_some(name),
+            rate_limit_bytes_per_s: rate_limit.map(|Limit(limit)| limit),
+            spare_after_seconds: spare_after.map(|Wait(seconds)| seconds),
+            replace_suspect,
+            suspect_after: suspect_after.map(Natural),
         };
         let answer = edit::<GetRaidGroup, ChangeRaidGroup>(&cx.client, &[id], change).await?;
         cx.out.object(&answer.text, &id.to_string())
@@ -230,6 +262,37 @@ fn scrub_mode(repair: bool) -> ScrubMode {
         true => ScrubMode::Repair,
         false => ScrubMode::Check,
     }
+}
+
+const MEMBER_HEADERS: &[&str] = &["ROLE", "DEVICE", "STATE", "HOLDS", "ERRORS"];
+
+/// Members by their roles, then the spares.
+fn member_rows(group: &RaidGroup) -> Vec<Vec<String>> {
+    let members = group.members.iter().map(|member| {
+        vec![
+            member.role.0.to_string(),
+            device(member),
+            format::word(&member.condition),
+            format::word(&member.holds),
+            errors(&member.errors).to_string(),
+        ]
+    });
+    let spares = group.spares.iter().map(|spare| {
+        let state = if spare.shared { "spare (shared)" } else { "spare" };
+        let nothing = || format::NOTHING.to_owned();
+        vec![
+            nothing(),
+            spare.device_number.0.to_string(),
+            state.to_owned(),
+            nothing(),
+            nothing(),
+        ]
+    });
+    members.chain(spares).collect()
+}
+
+fn device(member: &Member) -> String {
+    format::or_nothing(member.device_number.map(|number| number.0))
 }
 
 impl Create {
@@ -299,10 +362,12 @@ impl Row for RaidGroup {
     }
 
     fn cells(&self, _: &Names) -> Vec<String> {
-        let members = self
-            .members
-            .iter()
-            .map(|member| format::or_nothing(member.device_number.map(|number| number.0)));
+        let members = self.members.iter().map(|member| match member.condition {
+            MemberCondition::InSync => device(member),
+            condition => format!("{}({})", device(member), format::word(&condition)),
+        });
+        let spares = self.spares.iter().filter(|spare| !spare.shared);
+        let spares = spares.map(|spare| format!("{}(spare)", spare.device_number.0));
         vec![
             self.number.0.to_string(),
             format::or_nothing(self.name.as_ref()),
@@ -310,7 +375,7 @@ impl Row for RaidGroup {
             format::size(self.capacity_bytes),
             format::size(self.free_bytes),
             state(&self.state, self.presence),
-            members.collect::<Vec<_>>().join(","),
+            members.chain(spares).collect::<Vec<_>>().join(","),
             format::size(self.bytes_to_sync),
         ]
     }

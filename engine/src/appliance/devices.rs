@@ -202,7 +202,7 @@ impl Appliance {
             let mut records = device_records(&made, handle.info().capacity, new.name);
             records.push(answered(operation, &made));
             self.ledger.store.commit(records).await?;
-            self.admit_device(&handle, superblock);
+            self.admit_device(&handle, superblock).await;
             self.renew_holders().await;
             Ok(made)
         })
@@ -269,7 +269,9 @@ impl Appliance {
         looked.await.ok_or(VerbError::NoSuchDevice(id))
     }
 
-    pub(super) fn admit_device(&self, handle: &Arc<DeviceHandle>, superblock: Superblock) {
+    /// Takes a device among those that are there; what failed on it before counts on.
+    pub(super) async fn admit_device(&self, handle: &Arc<DeviceHandle>, superblock: Superblock) {
+        handle.carry_on(self.ledger.errors(handle.id()).await);
         let present = Present {
             handle: Arc::clone(handle),
             superblock,

@@ -61,6 +61,12 @@ pub enum VerbError {
         device: DeviceNumber,
         group: GroupNumber,
     },
+    #[error("device {0} is a spare")]
+    DeviceIsSpare(DeviceNumber),
+    #[error("device {0} is suspect: it has lost too many places")]
+    DeviceSuspect(DeviceNumber),
+    #[error("RAID group {0} has no redundancy: a spare could not be given what a lost member held")]
+    NoRedundancy(GroupNumber),
     #[error("device {device} is no member of RAID group {group}")]
     NotAMember {
         device: DeviceNumber,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::devices::free_number;
 use super::error::VerbError;
+use super::journal::Ledger;
 use super::names::check_new;
 use super::operation::{GroupMade, answered};
 use super::records::{Record, Truth};
@@ -277,7 +278,10 @@ impl Appliance {
         }
         let mut members = Vec::new();
         for (index, id) in request.members.iter().enumerate() {
-            let member = self.free_device(*id).await?;
+            let member = self.ledger.free_device(*id).await?;
+            if self.ledger.spare(*id).await.is_some() {
+                return Err(VerbError::DeviceIsSpare(member.number));
+            }
             if request.members[..index].contains(id) {
                 return Err(VerbError::DeviceTwice(member.number));
             }
@@ -332,36 +336,6 @@ impl Appliance {
             .insert(group.number(), GroupSlot::Serving { group, tending });
     }
 
-    /// A device that is there and in no group.
-    pub(super) async fn free_device(&self, id: DeviceId) -> Result<ChosenMember, VerbError> {
-        let looked = self.ledger.store.read(|truth| {
-            let record = truth.devices.find(id).cloned()?;
-            let user = truth.group_of(id).map(|group| group.number);
-            Some((record, user, truth.taken_out.contains(&id)))
-        });
-        let (record, user, taken_out) = looked.await.ok_or(VerbError::NoSuchDevice(id))?;
-        let number = record.number;
-        if let Some(group) = user {
-            return Err(VerbError::DeviceInUse {
-                device: number,
-                group,
-            });
-        }
-        if taken_out {
-            return Err(VerbError::DeviceTakenOut(number));
-        }
-        let device = self.ledger.device(id);
-        let device = device
-            .filter(|device| device.failure().is_none())
-            .ok_or(VerbError::DeviceAbsent(number))?;
-        let layout = DeviceLayout::for_capacity(record.capacity).ok_or(VerbError::DeviceAbsent(number))?;
-        Ok(ChosenMember {
-            number,
-            device,
-            layout,
-        })
-    }
-
     /// Deletes a group that no volume uses; its devices are free afterwards.
     pub async fn delete_group(&self, operation: OperationId, id: GroupId) -> Result<(), VerbError> {
         self.once(operation, async || {
@@ -409,6 +383,38 @@ impl Appliance {
             Some(GroupSlot::Serving { group, .. }) => Ok(Arc::clone(group)),
             _ => Err(VerbError::GroupWaits(number)),
         }
+    }
+}
+
+impl Ledger {
+    /// A device that is there and in no group.
+    pub(super) async fn free_device(&self, id: DeviceId) -> Result<ChosenMember, VerbError> {
+        let looked = self.store.read(|truth| {
+            let record = truth.devices.find(id).cloned()?;
+            let user = truth.group_of(id).map(|group| group.number);
+            Some((record, user, truth.taken_out.contains(&id)))
+        });
+        let (record, user, taken_out) = looked.await.ok_or(VerbError::NoSuchDevice(id))?;
+        let number = record.number;
+        if let Some(group) = user {
+            return Err(VerbError::DeviceInUse {
+                device: number,
+                group,
+            });
+        }
+        if taken_out {
+            return Err(VerbError::DeviceTakenOut(number));
+        }
+        let device = self.device(id);
+        let device = device
+            .filter(|device| device.failure().is_none())
+            .ok_or(VerbError::DeviceAbsent(number))?;
+        let layout = DeviceLayout::for_capacity(record.capacity).ok_or(VerbError::DeviceAbsent(number))?;
+        Ok(ChosenMember {
+            number,
+            device,
+            layout,
+        })
     }
 }
 

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::records::{Record, Truth};
-use crate::device::DeviceHandle;
 use crate::device::superblock::{self, MemberLabel, Superblock};
+use crate::device::{DeviceHandle, ErrorCounts};
 use crate::metadata::store::MAX_HOLDERS;
 use crate::metadata::{Store, StoreError};
 use crate::raid::membership::{Journal, JournalError};
@@ -95,6 +95,27 @@ impl Ledger {
     /// A device that is there.
     pub(super) fn device(&self, id: DeviceId) -> Option<Arc<DeviceHandle>> {
         self.present().get(&id).map(|present| Arc::clone(&present.handle))
+    }
+
+    /// What failed on a device so far.
+    pub(super) async fn errors(&self, id: DeviceId) -> ErrorCounts {
+        match self.device(id) {
+            Some(device) => device.errors(),
+            None => {
+                let stored = self.store.read(|truth| truth.errors.get(&id).copied());
+                stored.await.unwrap_or_default()
+            }
+        }
+    }
+
+    /// Has the devices that are there count on from what is stored.
+    pub(super) async fn carry_errors_on(&self) {
+        let stored = self.store.read(|truth| truth.errors.clone()).await;
+        for (id, errors) in stored {
+            if let Some(device) = self.device(id) {
+                device.carry_on(errors);
+            }
+        }
     }
 
     /// Lets devices that are there take the places of metadata holders that are not.

@@ -8,6 +8,7 @@
 //!
 //! Everything here runs on one data thread; the volumes and groups that it hands out serve on all of them.
 
+mod care;
 mod clock;
 mod devices;
 mod error;
@@ -15,6 +16,7 @@ mod exports;
 mod format;
 mod group_settings;
 mod groups;
+mod health;
 mod journal;
 mod look_up;
 mod members;
@@ -28,6 +30,7 @@ pub mod records;
 mod scrub;
 mod scrubs;
 mod settings;
+mod spares;
 mod start;
 mod statistics;
 mod status;
@@ -49,6 +52,7 @@ use crate::raid::{CopyLimit, Group};
 use crate::statistics::Counters;
 use crate::types::{ApplianceId, DeviceId, ExportId, GroupId, GroupNumber, IdSource, VolumeId, VolumeNumber};
 use crate::volume::Volume;
+use care::Caring;
 use journal::Ledger;
 use scrub::Keeper;
 use tables::{Row, Table};
@@ -58,8 +62,9 @@ use watch::Watch;
 pub use devices::{Examined, NewDevice, examine};
 pub use error::VerbError;
 pub use exports::{ExportChange, ExportStatus, NewExport};
-pub use group_settings::GroupChange;
+pub use group_settings::{CareSettings, GroupChange};
 pub use groups::{NewGroupRequest, Waste};
+pub use health::Health;
 pub use look_up::{LogicalDeviceFilter, LogicalDeviceRun, LogicalDeviceState, MapPlace, MapStretch, On};
 pub use open::{NewAppliance, OpenError, OpenOptions};
 pub use operation::{Answer, DeviceMade, ExportMade, GroupMade, VolumeMade};
@@ -67,6 +72,7 @@ pub use preview::GroupPreview;
 pub use records::{ApplianceSettings, DeviceRecord, ExportRecord, VolumeRecord};
 pub use scrubs::{ScrubEnded, ScrubSchedule};
 pub use settings::SettingsChange;
+pub use spares::SpareFor;
 pub use start::WaitingGroup;
 pub use statistics::Statistics;
 pub use status::{DeviceMember, DeviceState, GroupStatus, ScrubStatus, VolumeStatus};
@@ -123,8 +129,9 @@ pub struct Appliance {
     /// Of all groups together.
     copy_limit: Arc<CopyLimit>,
     working: RefCell<Working>,
-    /// Held by the verb that runs.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by the verb that runs, and while a spare takes a place.
+    turn: Rc<tokio::sync::Mutex<()>>,
+    caring: Caring,
 }
 
 impl Appliance {
@@ -168,6 +175,7 @@ impl Appliance {
     /// Ends everything in order: no request runs afterwards, everything is durable, and no mark is left that the next
     /// start would have to work off, but those of copies that are still being made equal.
     pub async fn stop(self) {
+        self.caring.end().await;
         self.withdraw_exports().await;
         for volume in self.volumes() {
             volume.retire().await;
@@ -190,6 +198,8 @@ impl Appliance {
 }
 
 #[cfg(test)]
+mod care_tests;
+#[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
 mod device_tests;
@@ -197,5 +207,7 @@ mod device_tests;
 mod exports_tests;
 #[cfg(test)]
 mod operation_tests;
+#[cfg(test)]
+mod spare_tests;
 #[cfg(test)]
 mod tests;

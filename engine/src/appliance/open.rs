@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use super::care::Caring;
 use super::devices::{NewDevice, check_new_devices, check_unmade, device_records, label_new};
 use super::error::VerbError;
 use super::journal::{Ledger, Present, holders_at_start};
@@ -131,6 +132,7 @@ impl Appliance {
         store.commit(records).await?;
         let appliance = Self::assemble(id, ids, store, (labelled, registry), Events::new(1));
         appliance.watch.begin().await;
+        appliance.caring.begin().await;
         Ok(appliance)
     }
 
@@ -150,6 +152,7 @@ impl Appliance {
         });
         let (groups, volumes) = (Rc::default(), Rc::default());
         let watch = Watch::new(&ledger, &groups, &volumes, events);
+        let turn = Rc::default();
         Self {
             id,
             ids,
@@ -158,6 +161,7 @@ impl Appliance {
                 events: Arc::clone(&watch.events),
                 clock: Rc::default(),
             },
+            caring: Caring::over(&ledger, &groups, &watch, &turn),
             watch,
             ledger,
             groups,
@@ -166,7 +170,7 @@ impl Appliance {
             export_counters: RefCell::default(),
             copy_limit: Arc::default(),
             working: RefCell::default(),
-            turn: tokio::sync::Mutex::new(()),
+            turn,
         }
     }
 
@@ -237,6 +241,7 @@ impl Appliance {
     }
 
     async fn begin(self, starts: Starts) -> Result<Self, OpenError> {
+        self.ledger.carry_errors_on().await;
         for ((number, id), start) in starts {
             match start {
                 Start::Now(record) => self.start_group(*record).await?,
@@ -250,6 +255,7 @@ impl Appliance {
         self.rejoin_all().await;
         self.offer_exports().await;
         self.watch.begin().await;
+        self.caring.begin().await;
         Ok(self)
     }
 

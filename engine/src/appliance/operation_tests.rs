@@ -67,6 +67,7 @@ fn named(name: &str) -> GroupChange {
     GroupChange {
         name: Some(Some(name.into())),
         copy_limit: Some(Some(MIB)),
+        spare_after: Some(Some(5)),
         ..GroupChange::default()
     }
 }
@@ -95,6 +96,11 @@ fn verbs() -> Vec<Ask> {
                 number: Some(7),
                 ..SettingsChange::default()
             }
+        )),
+        ask!(done, |it, op| it.set_spare(
+            op,
+            device_id(2),
+            Some(SpareFor::Group(GROUP))
         )),
         ask!(done, |it, op| it.delete_volume(op, VOLUME)),
         ask!(done, |it, op| it.replace_member(
@@ -183,7 +189,7 @@ fn a_snapshot_brings_back_names_settings_epoch_and_answers() {
     run(async {
         let bench = Bench::new(3);
         let appliance = bench.create(Level::Raid1, 2).await;
-        for (number, verb) in (0..).zip(verbs().into_iter().take(7)) {
+        for (number, verb) in (0..).zip(verbs().into_iter().take(8)) {
             verb.ask(&appliance, OperationId(Uuid::from_u128(number))).await;
         }
         appliance
@@ -356,6 +362,12 @@ fn the_order_of_records_is_the_format() {
         limit: None,
     };
     assert_eq!(index(&limit), 19);
+    let device = super::tests::device_id(0);
+    assert_eq!(index(&Record::Spare { device, spare: None }), 20);
+    let care = CareSettings::default();
+    assert_eq!(index(&Record::GroupCare { group: GROUP, care }), 21);
+    let errors = crate::device::ErrorCounts::default();
+    assert_eq!(index(&Record::DeviceErrors { device, errors }), 22);
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Appliance {
             records,
         });
         let out = serving.take_out(id, BY_HAND).await;
-        let (out, left) = self.along_with(out)?;
+        let (out, left) = self.ledger.along_with(out)?;
         if !out {
             return Err(VerbError::NotRedundant { device, group });
         }
@@ -137,7 +137,7 @@ impl Appliance {
                 .commit(vec![back, answered(operation, &made)])
                 .await?;
             let handle = Arc::new(DeviceHandle::new(id, device));
-            self.admit_device(&handle, found.clone());
+            self.admit_device(&handle, found.clone()).await;
             self.rejoin(&handle, &found).await;
             self.renew_holders().await;
             Ok(made)

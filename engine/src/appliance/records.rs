@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::group_settings::CareSettings;
 use super::operation::{Answer, Answers};
 use super::owned_slices::{OwnedSlices, Owner};
 use super::scrubs::{ScrubEnded, ScrubSchedule, Scrubs};
+use super::spares::SpareFor;
 use super::stored_runs::StoredRuns;
 use super::tables::{Names, Row, Table};
+use crate::device::ErrorCounts;
 use crate::export::Polling;
 use crate::export::access::Protection;
 use crate::logical_device::Slices;
@@ -167,6 +170,21 @@ pub enum Record {
         schedule: Option<ScrubSchedule>,
         since: Option<u64>,
     },
+    /// For whom a device is a spare; `None`: it is none.
+    Spare {
+        device: DeviceId,
+        spare: Option<SpareFor>,
+    },
+    /// What a group does about members that are out or suspect.
+    GroupCare {
+        group: GroupId,
+        care: CareSettings,
+    },
+    /// What failed on a device so far.
+    DeviceErrors {
+        device: DeviceId,
+        errors: ErrorCounts,
+    },
 }
 
 /// A volume with everything that it owns.
@@ -252,7 +270,13 @@ pub struct Truth {
     pub device_names: Names<DeviceId>,
     /// Devices that an administrator keeps out of service.
     pub taken_out: BTreeSet<DeviceId>,
+    /// Devices that take failed members' places; none of them is a member of a group.
+    pub spares: BTreeMap<DeviceId, SpareFor>,
+    /// What failed on devices, as of when it was stored last.
+    pub errors: BTreeMap<DeviceId, ErrorCounts>,
     pub group_names: Names<GroupId>,
+    /// Of groups that do otherwise than is usual.
+    pub care: BTreeMap<GroupId, CareSettings>,
     /// Most bytes per second that groups copy.
     pub copy_limits: BTreeMap<GroupId, u64>,
     /// Of groups that there are.
@@ -294,9 +318,11 @@ impl Truth {
         if let Some(old) = self.groups.remove(group.number) {
             self.forget_members(&old);
         }
-        let members = group.members.iter();
-        self.members
-            .extend(members.map(|member| (member.device, group.number)));
+        for member in &group.members {
+            self.members.insert(member.device, group.number);
+            // In the commit that makes it a member: no crash can lose a spare or have it used twice.
+            self.spares.remove(&member.device);
+        }
         self.groups.insert(group);
     }
 
@@ -326,6 +352,8 @@ impl Truth {
             self.group_names.set(group.id, None);
             self.copy_limits.remove(&group.id);
             self.scrubs.remove(&group.id);
+            self.care.remove(&group.id);
+            self.spares.retain(|_, spare| *spare != SpareFor::Group(group.id));
         }
         // The number may be given again: nothing of the old group may be cleared in the new one.
         self.owned.remove_group(number);
@@ -353,6 +381,7 @@ impl Truth {
             }
         }
         members == self.members
+            && self.spares.keys().all(|device| !members.contains_key(device))
             && owned == self.owned
             && self.devices.invariant()
             && self.groups.invariant()
@@ -388,7 +417,31 @@ impl Truth {
             .scrubs
             .iter()
             .flat_map(|(&group, scrubs)| scrubs.records(group));
-        devices.chain(groups).chain(taken_out).chain(limits).chain(scrubs)
+        let spares = self.spares.iter().map(|(&device, &spare)| Record::Spare {
+            device,
+            spare: Some(spare),
+        });
+        let care = self
+            .care
+            .iter()
+            .map(|(&group, &care)| Record::GroupCare { group, care });
+        let said = devices.chain(groups).chain(taken_out).chain(limits);
+        said.chain(scrubs).chain(spares).chain(care)
+    }
+
+    /// What was seen of devices.
+    fn seen(&self) -> impl Iterator<Item = Record> {
+        let errors = self.errors.iter();
+        errors.map(|(&device, &errors)| Record::DeviceErrors { device, errors })
+    }
+
+    fn remove_device(&mut self, number: DeviceNumber) {
+        if let Some(device) = self.devices.remove(number) {
+            self.device_names.set(device.id, None);
+            self.taken_out.remove(&device.id);
+            self.spares.remove(&device.id);
+            self.errors.remove(&device.id);
+        }
     }
 }
 
@@ -412,12 +465,7 @@ impl State for Truth {
             }
             Record::Cleared(slices) => self.owned.free(slices),
             Record::ToClear(slices) => self.owned.set(slices, Owner::Clearing),
-            Record::RemoveDevice(number) => {
-                if let Some(device) = self.devices.remove(number) {
-                    self.device_names.set(device.id, None);
-                    self.taken_out.remove(&device.id);
-                }
-            }
+            Record::RemoveDevice(number) => self.remove_device(number),
             Record::DeviceName { device, name } => self.device_names.set(device, name),
             Record::GroupName { group, name } => self.group_names.set(group, name),
             Record::Answered { operation, answer } => self.answers.note(operation, answer),
@@ -443,6 +491,13 @@ impl State for Truth {
                 device,
                 is_out: false,
             } => drop(self.taken_out.remove(&device)),
+            Record::Spare {
+                device,
+                spare: Some(spare),
+            } => drop(self.spares.insert(device, spare)),
+            Record::Spare { device, spare: None } => drop(self.spares.remove(&device)),
+            Record::GroupCare { group, care } => set_unless_usual(&mut self.care, group, care),
+            Record::DeviceErrors { device, errors } => drop(self.errors.insert(device, errors)),
         }
     }
 
@@ -468,6 +523,7 @@ impl State for Truth {
                 .chain(volumes)
                 .chain(self.to_clear().map(Record::ToClear))
                 .chain(self.said())
+                .chain(self.seen())
                 .chain(self.exports.values().cloned().map(Record::Export))
                 .chain([Record::Settings(self.settings.clone()), Record::Epoch(self.epoch)])
                 .chain(
@@ -477,6 +533,14 @@ impl State for Truth {
                         .map(|(operation, answer)| Record::Answered { operation, answer }),
                 ),
         )
+    }
+}
+
+/// Keeps what differs from what is usual.
+fn set_unless_usual<T: Default + PartialEq>(all: &mut BTreeMap<GroupId, T>, group: GroupId, value: T) {
+    match value == T::default() {
+        true => drop(all.remove(&group)),
+        false => drop(all.insert(group, value)),
     }
 }
 

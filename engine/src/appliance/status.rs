@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use super::group_settings::CareSettings;
+use super::health::Health;
 use super::out_of_service::BY_HAND;
 use super::records::{DeviceRecord, Truth, VolumeRecord, VolumeTruth};
 use super::scrubs::{ScrubEnded, ScrubSchedule, Scrubs};
+use super::spares::{SpareFor, spares_of};
 use super::start::WaitingGroup;
 use super::watch::serves;
 use super::{Appliance, GroupSlot};
+use crate::device::ErrorCounts;
 use crate::logical_device::{Allocator, SliceState, Slices};
 use crate::raid::membership::Serving;
 use crate::raid::{CopyProgress, GroupRecord, GroupState, MemberStatus, ScrubRun};
@@ -38,6 +42,12 @@ pub struct DeviceState {
     /// An administrator keeps it out of service, over starts too.
     pub taken_out: bool,
     pub member: Option<DeviceMember>,
+    /// For whom it is a spare.
+    pub spare: Option<SpareFor>,
+    /// The group that it says it was a member of, until another device took its place.
+    pub former: Option<GroupId>,
+    pub health: Health,
+    pub errors: ErrorCounts,
 }
 
 /// What a group says of itself.
@@ -57,6 +67,9 @@ pub struct GroupStatus {
     pub standing_copy_limit: Option<u64>,
     pub copy_paused: bool,
     pub scrub: ScrubStatus,
+    pub care: CareSettings,
+    /// Devices that may take a member's place: its own, and those that it shares with others.
+    pub spares: Vec<(DeviceId, SpareFor)>,
     pub marked_regions: usize,
     /// Free logical devices; none where it waits.
     pub free_slices: u32,
@@ -139,8 +152,25 @@ impl Appliance {
             block: handle.as_ref().map(|handle| handle.info().block),
             failure: failure.or(taken_out.then_some(BY_HAND)).map(str::to_owned),
             taken_out,
+            spare: truth.spares.get(&record.id).copied(),
+            former: member
+                .is_none()
+                .then(|| self.former_group(truth, record.id))
+                .flatten(),
             member,
+            health: self.caring.health_now(truth, record.id),
+            errors: match &handle {
+                Some(handle) => handle.errors(),
+                None => truth.errors.get(&record.id).copied().unwrap_or_default(),
+            },
         }
+    }
+
+    /// The group that the label of a device names, which is in none.
+    fn former_group(&self, truth: &Truth, device: DeviceId) -> Option<GroupId> {
+        let present = self.ledger.present();
+        let label = present.get(&device)?.superblock.member.as_ref()?;
+        truth.groups.find(label.group).map(|group| group.id)
     }
 
     /// Every group that the appliance knows, by number.
@@ -188,6 +218,8 @@ impl Appliance {
                 .get(&record.id)
                 .map(ScrubStatus::of)
                 .unwrap_or_default(),
+            care: truth.care.get(&record.id).copied().unwrap_or_default(),
+            spares: spares_of(truth, record.id).collect(),
             marked_regions: 0,
             free_slices: allocator.map_or(0, Allocator::free_count),
             free: allocator.map(free_runs).unwrap_or_default(),

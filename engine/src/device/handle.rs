@@ -2,11 +2,13 @@
 //!
 //! Invariants: after the latch has closed nothing is sent to the device any more; it opens only by opening the device
 //! anew. A flush that failed closes it (R5): a later one could succeed without the lost writes. A place that cannot be
-//! read (medium error) does not: other places are fine, and the RAID group writes the place anew.
+//! read (medium error) does not: other places are fine, and the RAID group writes the place anew. A file that was cut off
+//! while it was open is found before what it lacks passes for zeros: nothing is ever written at a device's very end, so
+//! that it stays too short.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::{Completion, Device, DeviceError, DeviceInfo, Io, Request, signature};
+use super::{Completion, Device, DeviceError, DeviceInfo, ErrorCounts, Io, Request, signature};
 use crate::io::{BufSlice, IoBuf};
 use crate::statistics::{Activity, Counters, Kind};
 use crate::types::{ByteRange, DeviceId};
@@ -15,8 +17,18 @@ use crate::types::{ByteRange, DeviceId};
 pub struct DeviceHandle {
     id: DeviceId,
     device: Arc<dyn Device>,
-    failed: OnceLock<String>,
+    failed: OnceLock<Failure>,
     counters: Counters,
+    /// Its length can become less.
+    shrinks: bool,
+    /// Taken only where something failed.
+    errors: Mutex<ErrorCounts>,
+}
+
+/// Why the latch closed.
+struct Failure {
+    why: String,
+    is_lost: bool,
 }
 
 /// Whether a failure of this kind takes the device out of service.
@@ -33,13 +45,20 @@ fn severity(error: &DeviceError) -> Severity {
     }
 }
 
+/// Whether some sector begins with zeros. What is written comes in whole sectors, so that what is missing does too.
+fn has_zeros(bytes: &[u8]) -> bool {
+    bytes.chunks(512).any(|sector| sector.starts_with(&[0; 8]))
+}
+
 impl DeviceHandle {
     pub fn new(id: DeviceId, device: Arc<dyn Device>) -> Self {
         Self {
             id,
+            shrinks: device.length().is_some(),
             device,
             failed: OnceLock::new(),
             counters: Counters::default(),
+            errors: Mutex::default(),
         }
     }
 
@@ -58,14 +77,51 @@ impl DeviceHandle {
 
     /// Why the device is out of service; `None` while it serves.
     pub fn failure(&self) -> Option<&str> {
-        self.failed.get().map(String::as_str)
+        self.failed.get().map(|failure| failure.why.as_str())
+    }
+
+    /// Whether it is out of service because it could not be reached: it may well come back as it was.
+    pub fn is_lost(&self) -> bool {
+        self.failed.get().is_some_and(|failure| failure.is_lost)
     }
 
     /// Takes the device out of service; the first reason stays.
     pub fn fail(&self, why: &str) {
-        if self.failed.set(why.to_owned()).is_ok() {
+        self.close(why, false);
+    }
+
+    fn close(&self, why: &str, is_lost: bool) {
+        let failure = Failure {
+            why: why.to_owned(),
+            is_lost,
+        };
+        if self.failed.set(failure).is_ok() {
             tracing::error!(device = %self.id, why, "storage device taken out of service");
         }
+    }
+
+    /// What failed on the device, over all its openings that were [carried on](Self::carry_on).
+    pub fn errors(&self) -> ErrorCounts {
+        *self.lock_errors()
+    }
+
+    /// Adds what failed before the device was opened.
+    pub fn carry_on(&self, before: ErrorCounts) {
+        *self.lock_errors() += before;
+    }
+
+    /// A block was read that does not fit its checksum.
+    pub fn note_unfit(&self) {
+        self.lock_errors().unfit += 1;
+    }
+
+    /// A place that was lost was written anew.
+    pub fn note_mended(&self) {
+        self.lock_errors().mended += 1;
+    }
+
+    fn lock_errors(&self) -> MutexGuard<'_, ErrorCounts> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was asked of the device since it was opened; `None` where nothing was. Of operations that wait for each
@@ -84,23 +140,43 @@ impl DeviceHandle {
             Request::Zero { range, .. } => (Kind::Zero, range.len()),
         };
         let meter = self.counters.meter(kind, bytes);
-        if let Some(why) = self.failed.get() {
-            return Io::failed(DeviceError::Latched(why.clone()), meter);
+        if let Some(why) = self.failure() {
+            return Io::failed(DeviceError::Latched(why.to_owned()), meter);
         }
         Io::metered(self.device.submit(request), meter)
     }
 
     /// Looks at the completion of an operation that was started here, and closes the latch where it must.
     #[inline]
-    pub fn settle(&self, io: &Io, completion: Completion) -> Completion {
+    pub fn settle(&self, io: &Io, mut completion: Completion) -> Completion {
+        if self.shrinks && completion.result.is_ok() && self.was_cut_off(io, &completion) {
+            completion.result = Err(DeviceError::Short);
+        }
         self.counters.end(io.meter(), completion.result.is_ok());
-        if let Err(error) = &completion.result
-            && severity(error) == Severity::Fatal
-            && !matches!(error, DeviceError::Latched(_))
-        {
-            self.fail(&error.to_string());
+        if let Err(error) = &completion.result {
+            self.note_failure(io, error);
         }
         completion
+    }
+
+    /// Whether the device lacks what it had when it was opened. Looked at with each flush, and where a read may have met
+    /// what is missing.
+    fn was_cut_off(&self, io: &Io, completion: &Completion) -> bool {
+        let asks = match (&completion.buf, io.meter().asked()) {
+            (Some(buf), _) => has_zeros(buf.as_slice()),
+            (None, kind) => kind == Kind::Flush,
+        };
+        let length = || self.device.length();
+        asks && length().is_some_and(|length| length < self.info().capacity)
+    }
+
+    #[cold]
+    fn note_failure(&self, io: &Io, error: &DeviceError) {
+        self.lock_errors().note(io.meter().asked(), error);
+        if severity(error) == Severity::Fatal && !matches!(error, DeviceError::Latched(_)) {
+            let is_lost = matches!(error, DeviceError::Gone(_) | DeviceError::Timeout);
+            self.close(&error.to_string(), is_lost);
+        }
     }
 
     /// Runs an operation to its end.
@@ -131,8 +207,8 @@ impl DeviceHandle {
 
     /// Clears what tells whose the device is, durably: afterwards it is blank.
     pub async fn erase(&self) -> Result<(), DeviceError> {
-        if let Some(why) = self.failed.get() {
-            return Err(DeviceError::Latched(why.clone()));
+        if let Some(why) = self.failure() {
+            return Err(DeviceError::Latched(why.to_owned()));
         }
         signature::erase(&*self.device).await
     }
@@ -148,5 +224,43 @@ impl std::fmt::Debug for DeviceHandle {
             .field("id", &self.id)
             .field("failure", &self.failure())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{OpenOptions, file};
+    use crate::runtime::DataPlane;
+
+    const LEN: usize = 64 << 10;
+
+    #[test]
+    fn a_file_that_was_cut_off_fails_at_the_first_read_of_what_it_lacks_and_at_a_flush() {
+        let plane = DataPlane::start(1).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let done = plane.run_on(0, move || async move {
+            let folder = tempfile::tempdir().unwrap();
+            for reads in [true, false] {
+                let path = folder.path().join(format!("device-{reads}"));
+                let made = file::create(&path, 1 << 20, &OpenOptions::default()).unwrap();
+                let device = DeviceHandle::new(DeviceId(uuid::Uuid::nil()), Arc::new(made));
+                let data = || IoBuf::from_slice(&[7; LEN]).into_slice();
+                device.write(0, data(), false).await.unwrap();
+                device.flush().await.unwrap();
+                assert_eq!(device.read(LEN as u64, LEN).await.unwrap().as_slice(), [0; LEN]);
+                let by_somebody_else = std::fs::File::options().write(true).open(&path).unwrap();
+                by_somebody_else.set_len(0).unwrap();
+                // Now it is longer than what is read below, and yet too short.
+                device.write(4 * LEN as u64, data(), false).await.unwrap();
+                let failed = match reads {
+                    true => device.read(0, LEN).await.map(drop),
+                    false => device.flush().await,
+                };
+                assert_eq!(failed, Err(DeviceError::Short));
+                assert!(device.failure().is_some() && !device.is_lost());
+            }
+        });
+        runtime.block_on(done).unwrap();
     }
 }

@@ -99,6 +99,7 @@ pub struct LocalDevice {
     info: DeviceInfo,
     way: Way,
     limit: Duration,
+    is_file: bool,
 }
 
 impl LocalDevice {
@@ -130,11 +131,13 @@ impl LocalDevice {
                 source,
             })?;
         }
+        let status = rustix::fs::fstat(&file).map_err(os_error(path, "reading its kind"))?;
         Ok(Self {
             file: Arc::new(file),
             info,
             way,
             limit: options.limit,
+            is_file: FileType::from_raw_mode(status.st_mode) == FileType::RegularFile,
         })
     }
 
@@ -199,6 +202,12 @@ impl LocalDevice {
 impl Device for LocalDevice {
     fn info(&self) -> DeviceInfo {
         self.info
+    }
+
+    fn length(&self) -> Option<u64> {
+        let status = self.is_file.then(|| rustix::fs::fstat(&self.file))?;
+        // A file whose length cannot be told has none.
+        Some(status.map_or(0, |status| u64::try_from(status.st_size).unwrap_or(0)))
     }
 
     fn submit(&self, request: Request) -> Started {

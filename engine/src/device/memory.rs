@@ -1,5 +1,6 @@
 //! A device in memory for unit tests: answers at once, keeps everything, fails when told.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Completion, Device, DeviceError, DeviceHandle, DeviceInfo, Request, SlotId, Started, slots};
@@ -11,9 +12,33 @@ pub(crate) struct MemoryDevice {
     inner: Mutex<Inner>,
 }
 
+/// Power that several devices share: it lasts for so many changes, then all of them fail.
+#[derive(Clone)]
+pub(crate) struct Power(Arc<AtomicU64>);
+
+impl Power {
+    pub(crate) fn for_changes(count: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(count)))
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    fn use_for(&self, request: &Request) -> bool {
+        let less = |left: u64| left.checked_sub(u64::from(!matches!(request, Request::Read { .. })));
+        !self.is_gone()
+            && self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+                .is_ok()
+    }
+}
+
 struct Inner {
     content: Vec<u8>,
     fail_all: bool,
+    power: Option<Power>,
     is_full: bool,
     hold_reads: bool,
     held: Vec<(SlotId, u64, IoBuf)>,
@@ -23,15 +48,20 @@ struct Inner {
 
 impl MemoryDevice {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        Self::with_block(capacity, 512)
+    }
+
+    pub(crate) fn with_block(capacity: usize, block: u32) -> Arc<Self> {
         let info = DeviceInfo {
             capacity: capacity as u64,
-            block: 512,
+            block,
             zeroes_fast: true,
             volatile_cache: false,
         };
         let inner = Inner {
             content: vec![0; capacity],
             fail_all: false,
+            power: None,
             is_full: false,
             hold_reads: false,
             held: Vec::new(),
@@ -50,6 +80,11 @@ impl MemoryDevice {
 
     pub(crate) fn fail_everything(&self, fail: bool) {
         self.inner.lock().unwrap().fail_all = fail;
+    }
+
+    /// Fails everything once this is used up; `None`: never.
+    pub(crate) fn feed(&self, power: Option<Power>) {
+        self.inner.lock().unwrap().power = power;
     }
 
     /// Writes find no space from now on.
@@ -116,7 +151,8 @@ impl Device for MemoryDevice {
             result: Ok(()),
             buf: None,
         };
-        if inner.fail_all {
+        let has_power = inner.power.as_ref().is_none_or(|power| power.use_for(&request));
+        if inner.fail_all || !has_power {
             completion.result = Err(DeviceError::Os(5));
             return Started::Done(completion);
         }

@@ -18,6 +18,7 @@
 //!   server's part.
 
 pub mod block;
+mod errors;
 pub mod file;
 pub mod handle;
 mod inline;
@@ -31,6 +32,7 @@ pub mod signature;
 pub mod slots;
 pub mod superblock;
 
+pub use errors::ErrorCounts;
 pub use handle::DeviceHandle;
 pub use local::{CachePolicy, LocalDevice, OpenError, OpenOptions};
 pub use slots::{Io, SlotId};
@@ -115,6 +117,12 @@ pub enum Started {
 /// A storage device.
 pub trait Device: Send + Sync + 'static {
     fn info(&self) -> DeviceInfo;
+
+    /// Bytes that it has now, where that can become less while it is open: somebody may cut a file off. What is missing
+    /// then reads as zeros as soon as something is written behind it.
+    fn length(&self) -> Option<u64> {
+        None
+    }
 
     /// Starts `request`. Must be called on a data thread. Ranges were checked by the caller against
     /// [`DeviceInfo`]; one that does not fit fails with [`DeviceError::Os`] (EINVAL), never panics.

@@ -11,7 +11,7 @@ use super::checks::{self, Read, Unread};
 use super::group::Group;
 use super::layout::Piece;
 use super::membership::Members;
-use crate::device::{DeviceError, Io, Request};
+use crate::device::{DeviceError, DeviceHandle, Io, Request};
 use crate::io::range_lock::Mode;
 use crate::io::{IoBuf, IoError, Segment, Segments};
 use crate::types::ByteRange;
@@ -150,6 +150,7 @@ impl Group {
         let values = self.values_of(piece.member_at, found.data.as_slice());
         let data = IoBuf::from_slice(found.data.as_slice()).into_slice();
         let mut operations: SmallVec<[(usize, Io); 4]> = SmallVec::new();
+        let mut mended: SmallVec<[&DeviceHandle; 4]> = SmallVec::new();
         for &member in &found.wrong {
             let device = members
                 .readable(member)
@@ -160,8 +161,11 @@ impl Group {
             let data = data.clone();
             members.note(member, piece.member_at, values.as_ref());
             operations.push((member, device.start(Request::Write { at, data, fua: false })));
+            mended.push(device);
         }
-        self.answer_write(members, &mut operations).await
+        self.answer_write(members, &mut operations).await?;
+        mended.iter().for_each(|device| device.note_mended());
+        Ok(())
     }
 
     /// A piece in whole blocks, where the group has checksums.
@@ -270,6 +274,10 @@ impl Group {
                             found.put(piece, block.start(), data);
                         }
                         if is_unfit {
+                            // Where a crash cut a write off it is not the device's doing.
+                            if !tolerated.is_suspect {
+                                device.note_unfit();
+                            }
                             tolerated.blocks.push(block.start());
                             found.lost.push(block);
                         }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ashlar_engine::appliance::{DeviceState, VerbError, examine};
-use ashlar_engine::device::{Device, signature};
+use ashlar_engine::appliance::{DeviceState, Health, SpareFor, VerbError, examine};
+use ashlar_engine::device::{Device, ErrorCounts, signature};
 use ashlar_engine::raid::MemberStatus;
-use ashlar_engine::types::{DeviceId, OperationId};
+use ashlar_engine::types::{DeviceId, GroupId, OperationId};
 use ashlar_openapi::devices::{
-    Device as View, DeviceKind, DeviceSource, DeviceState as State, Examined, ExaminedDevice, MemberState,
-    Membership, Presence,
+    Device as View, DeviceErrors, DeviceHealth, DeviceKind, DeviceSource, DeviceState as State, Examined,
+    ExaminedDevice, MemberState, Membership, Presence, Spare,
 };
 use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Timestamp};
 use serde_json::json;
@@ -88,6 +88,10 @@ pub fn view(row: &catalog::devices::Device, live: Option<&Live>) -> View {
                 role: count(member.role),
                 state: member_state(member.status),
             }),
+        spare: live.map_or(Spare::None, |live| spare(live.state.spare)),
+        former_raid_group: live.and_then(|live| live.state.former).map(|group| group.0),
+        health: live.map_or(DeviceHealth::Healthy, |live| health(live.state.health)),
+        errors: live.map(|live| errors(live.state.errors)).unwrap_or_default(),
         holds_metadata: live.is_some_and(|live| live.holds_metadata),
         presence: presence(row.presence),
         created_at: Timestamp(row.created_at),
@@ -100,6 +104,34 @@ pub fn member_state(status: MemberStatus) -> MemberState {
         MemberStatus::InSync => MemberState::InSync,
         MemberStatus::Out => MemberState::Out,
         MemberStatus::Blank => MemberState::Blank,
+    }
+}
+
+fn spare(spare: Option<SpareFor>) -> Spare {
+    match spare {
+        None => Spare::None,
+        Some(SpareFor::All) => Spare::Shared,
+        Some(SpareFor::Group(group)) => Spare::RaidGroup { raid_group: group.0 },
+    }
+}
+
+fn health(health: Health) -> DeviceHealth {
+    match health {
+        Health::Healthy => DeviceHealth::Healthy,
+        Health::Suspect => DeviceHealth::Suspect,
+        Health::Failed => DeviceHealth::Failed,
+    }
+}
+
+pub fn errors(counts: ErrorCounts) -> DeviceErrors {
+    DeviceErrors {
+        medium: Bytes(counts.medium),
+        checksums: Bytes(counts.unfit),
+        reads: Bytes(counts.reads),
+        writes: Bytes(counts.writes),
+        flushes: Bytes(counts.flushes),
+        timeouts: Bytes(counts.timeouts),
+        mended: Bytes(counts.mended),
     }
 }
 
@@ -124,6 +156,17 @@ pub fn count(count: usize) -> Natural {
     Natural(u32::try_from(count).unwrap_or(u32::MAX >> 1))
 }
 
+/// Names the state that an edit is meant for: what the catalog mirrors, and whose spare it is, which only the engine knows.
+fn tag(row: &catalog::devices::Device, live: Option<&Live>) -> String {
+    let tag = super::etag(row.version, row.updated_at);
+    let part = match live.and_then(|live| live.state.spare) {
+        None => return tag,
+        Some(SpareFor::All) => "shared".to_owned(),
+        Some(SpareFor::Group(group)) => group.0.simple().to_string(),
+    };
+    format!("{}-{part}\"", tag.trim_end_matches('"'))
+}
+
 /// A device's row, as the contract has it, with its ETag.
 pub async fn show(
     app: &App,
@@ -138,10 +181,7 @@ pub async fn show(
         .await
         .ok()
         .and_then(|mut found| found.pop().flatten());
-    Ok(Some((
-        view(&row, live.as_ref()),
-        super::etag(row.version, row.updated_at),
-    )))
+    Ok(Some((view(&row, live.as_ref()), tag(&row, live.as_ref()))))
 }
 
 pub(super) fn file_problem(error: &crate::files::FileError) -> Problem {
@@ -205,6 +245,30 @@ pub async fn rename(app: &App, operation: Uuid, id: Uuid, name: Option<String>) 
         "device.changed",
         json!({"name": before}),
         json!({"name": name}),
+    )
+    .await
+}
+
+/// Makes a device a spare, or none any more.
+pub async fn set_spare(app: &App, operation: Uuid, id: Uuid, wanted: Spare) -> Result<Done, Problem> {
+    let before = spare(app.device_state(id).await?.spare);
+    let for_whom = match wanted {
+        Spare::None => None,
+        Spare::Shared => Some(SpareFor::All),
+        Spare::RaidGroup { raid_group } => Some(SpareFor::Group(GroupId(raid_group))),
+    };
+    app.verb(async move |appliance| {
+        appliance
+            .set_spare(OperationId(operation), DeviceId(id), for_whom)
+            .await
+    })
+    .await?;
+    changed(
+        app,
+        id,
+        "device.spare_changed",
+        json!({"spare": before}),
+        json!({"spare": wanted}),
     )
     .await
 }

@@ -2,7 +2,7 @@
 
 use ashlar_openapi::Problem;
 use ashlar_openapi::appliance::ApplianceChange;
-use ashlar_openapi::devices::NewDevice;
+use ashlar_openapi::devices::{NewDevice, Spare};
 use ashlar_openapi::exports::{ExportChange, NewExport};
 use ashlar_openapi::raid_groups::{NewRaidGroup, RaidGroupChange};
 use ashlar_openapi::scrubs::Scrub;
@@ -23,6 +23,7 @@ pub enum Intent {
     RemoveDevice { id: Uuid },
     FailDevice { id: Uuid },
     ReturnDevice { id: Uuid },
+    SetSpare { id: Uuid, spare: Spare },
     CreateRaidGroup { id: Uuid, new: NewRaidGroup },
     ChangeRaidGroup { id: Uuid, change: RaidGroupChange },
     DeleteRaidGroup { id: Uuid },
@@ -47,7 +48,8 @@ impl Intent {
             | Self::RenameDevice { id, .. }
             | Self::RemoveDevice { id }
             | Self::FailDevice { id }
-            | Self::ReturnDevice { id } => ("device", *id),
+            | Self::ReturnDevice { id }
+            | Self::SetSpare { id, .. } => ("device", *id),
             Self::CreateRaidGroup { id, .. }
             | Self::ChangeRaidGroup { id, .. }
             | Self::DeleteRaidGroup { id }
@@ -84,6 +86,7 @@ impl Intent {
             Self::RemoveDevice { .. } => "remove_device",
             Self::FailDevice { .. } => "fail_device",
             Self::ReturnDevice { .. } => "return_device",
+            Self::SetSpare { .. } => "set_spare",
             Self::CreateRaidGroup { .. } => "create_raid_group",
             Self::ChangeRaidGroup { .. } => "change_raid_group",
             Self::DeleteRaidGroup { .. } => "delete_raid_group",
@@ -112,6 +115,7 @@ impl Intent {
             Self::RemoveDevice { id } => devices::remove(app, operation, id).await,
             Self::FailDevice { id } => devices::fail(app, operation, id).await,
             Self::ReturnDevice { id } => devices::give_back(app, operation, id).await,
+            Self::SetSpare { id, spare } => devices::set_spare(app, operation, id, spare).await,
             Self::CreateRaidGroup { id, new } => raid_groups::create(app, operation, id, new).await,
             Self::ChangeRaidGroup { id, change } => raid_groups::change(app, operation, id, change).await,
             Self::DeleteRaidGroup { id } => raid_groups::delete(app, operation, id).await,

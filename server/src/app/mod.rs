@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod levels;
 pub mod locks;
 pub mod look_up;
+mod members;
 pub mod metrics;
 pub mod operations;
 pub mod order;

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use ashlar_engine::appliance::{
-    GroupChange, GroupStatus, NewGroupRequest, ScrubStatus, VerbError, Waste as EngineWaste,
+    CareSettings, DeviceState, GroupChange, GroupStatus, NewGroupRequest, ScrubStatus, VerbError,
+    Waste as EngineWaste,
 };
 use ashlar_engine::logical_device::SliceLength;
-use ashlar_engine::raid::membership::Serving;
 use ashlar_engine::raid::{GroupState, MemberStatus};
 use ashlar_engine::types::{DeviceId, GroupId, OperationId};
 use ashlar_openapi::jobs::JobKind;
 use ashlar_openapi::operations::FormatRaidGroup;
 use ashlar_openapi::raid_groups::{
-    Formatting, Member, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupMade, RaidGroupState, Waiting,
+    Formatting, GroupSpare, NewRaidGroup, RaidGroup, RaidGroupChange, RaidGroupMade, RaidGroupState, Waiting,
     Waste,
 };
 use ashlar_openapi::{Bytes, Natural, Problem, ProblemType, Range, Timestamp};
@@ -21,8 +21,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::change::{Audited, NewEvent};
-use super::devices::{bytes, member_state, natural, presence};
+use super::devices::{bytes, natural, presence};
 use super::jobs::NewJob;
+use super::members;
 use super::operations::Done;
 use super::refusals::{of_engine, of_verb};
 use super::show::Show;
@@ -34,10 +35,11 @@ use crate::engine::EngineError;
 /// Free stretches that are shown.
 const MOST_FREE_RANGES: usize = 100;
 
-/// A group as the engine has it, with the numbers of its members.
+/// A group as the engine has it, with the devices of its members and its spares.
 pub struct Live {
     status: GroupStatus,
-    numbers: Vec<Option<u32>>,
+    devices: Vec<Option<DeviceState>>,
+    spares: Vec<GroupSpare>,
 }
 
 impl App {
@@ -51,12 +53,16 @@ impl App {
                         found.push(None);
                         continue;
                     };
-                    let mut numbers = Vec::new();
+                    let mut devices = Vec::new();
                     for member in &status.record.members {
-                        let device = appliance.find_device(member.device).await;
-                        numbers.push(device.map(|device| device.record.number.0));
+                        devices.push(appliance.find_device(member.device).await);
                     }
-                    found.push(Some(Live { status, numbers }));
+                    let spares = members::spares(appliance, &status).await;
+                    found.push(Some(Live {
+                        status,
+                        devices,
+                        spares,
+                    }));
                 }
                 found
             })
@@ -145,6 +151,7 @@ async fn waste_of(
 /// A group as the contract has it.
 pub fn view(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> RaidGroup {
     let status = live.map(|live| &live.status);
+    let care = status.map(|status| status.care).unwrap_or_default();
     let slice = u64::try_from(row.slice_length).unwrap_or(0);
     RaidGroup {
         id: row.id,
@@ -170,13 +177,19 @@ pub fn view(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> RaidG
                 why: waiting.why.to_owned(),
                 missing: waiting.missing.iter().map(|id| id.0).collect(),
             }),
-        members: live.map(members).unwrap_or_default(),
+        members: live
+            .map(|live| members::view(&live.status, &live.devices))
+            .unwrap_or_default(),
         bytes_to_sync: Bytes(status.map_or(0, |status| status.copy.left)),
         rate_limit_bytes_per_s: status.and_then(|status| status.standing_copy_limit).map(Bytes),
         scrub_schedule: status
             .and_then(|status| status.scrub.schedule)
             .map(scrubs::schedule),
         scrubs: scrubs::view(status.map_or(&ScrubStatus::default(), |status| &status.scrub)),
+        spares: live.map(|live| live.spares.clone()).unwrap_or_default(),
+        spare_after_seconds: care.spare_after.map(Natural),
+        replace_suspect: care.replace_suspect,
+        suspect_after: Natural(care.suspect_after),
         presence: presence(row.presence),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
@@ -201,40 +214,27 @@ fn free_ranges(status: &GroupStatus, slice: u64) -> Vec<Range> {
     status.free.iter().take(MOST_FREE_RANGES).map(range).collect()
 }
 
-fn members(live: &Live) -> Vec<Member> {
-    let record = &live.status.record;
-    record
-        .members
-        .iter()
-        .enumerate()
-        .map(|(role, member)| Member {
-            device: member.device.0,
-            device_number: live.numbers.get(role).copied().flatten().map(Natural),
-            state: member_state(member.status),
-            serving: live
-                .status
-                .serving
-                .get(role)
-                .is_some_and(|serving| *serving != Serving::Out)
-                && member.status == MemberStatus::InSync,
-        })
-        .collect()
-}
-
-/// Names the state that an edit is meant for: what the catalog mirrors, and the settings that only the
-/// engine knows.
+/// Names the state that an edit is meant for: what the catalog mirrors, and the settings that only the engine knows.
 fn tag(row: &catalog::raid_groups::RaidGroup, live: Option<&Live>) -> String {
-    let tag = super::etag(row.version, row.updated_at);
-    let status = live.map(|live| &live.status);
-    let limit = status.and_then(|status| status.standing_copy_limit);
-    let limit = limit.map(|limit| format!("-{limit:x}")).unwrap_or_default();
-    let schedule = status.and_then(|status| status.scrub.schedule);
-    let schedule = schedule.map(|schedule| format!("-{:x}{:?}", schedule.every_hours, schedule.mode));
-    format!(
-        "{}{limit}{}\"",
-        tag.trim_end_matches('"'),
-        schedule.unwrap_or_default()
-    )
+    let mut tag = super::etag(row.version, row.updated_at);
+    let mut add = |part: &str| tag = format!("{}-{part}\"", tag.trim_end_matches('"'));
+    if let Some(limit) = live.and_then(|live| live.status.standing_copy_limit) {
+        add(&format!("{limit:x}"));
+    }
+    if let Some(schedule) = live.and_then(|live| live.status.scrub.schedule) {
+        add(&format!("{:x}{:?}", schedule.every_hours, schedule.mode));
+    }
+    let care = live.map(|live| live.status.care).unwrap_or_default();
+    if care != CareSettings::default() {
+        let CareSettings {
+            spare_after,
+            replace_suspect,
+            suspect_after,
+        } = care;
+        let after = spare_after.map_or_else(String::new, |after| after.to_string());
+        add(&format!("c{after}.{replace_suspect}.{suspect_after}"));
+    }
+    tag
 }
 
 /// A group's row with its ETag, and the group as the engine has it.
@@ -312,6 +312,9 @@ pub async fn change(app: &App, operation: Uuid, id: Uuid, change: RaidGroupChang
         "name": before.name,
         "rate_limit_bytes_per_s": before.standing_copy_limit,
         "scrub_schedule": before.scrub.schedule.map(scrubs::schedule),
+        "spare_after_seconds": before.care.spare_after,
+        "replace_suspect": before.care.replace_suspect,
+        "suspect_after": before.care.suspect_after,
     });
     let wanted = GroupChange {
         name: change
@@ -324,6 +327,9 @@ pub async fn change(app: &App, operation: Uuid, id: Uuid, change: RaidGroupChang
         scrub_schedule: change
             .scrub_schedule
             .map(|schedule| schedule.map(scrubs::schedule_to_engine)),
+        spare_after: change.spare_after_seconds.map(|after| after.map(|after| after.0)),
+        replace_suspect: change.replace_suspect,
+        suspect_after: change.suspect_after.map(|after| after.0),
     };
     app.verb(async move |appliance| {
         // A schedule begins to count now.

@@ -178,6 +178,18 @@ fn of_device(error: &VerbError) -> (ProblemType, &'static str) {
             ProblemType::DeviceInService,
             "there is nothing to return: it serves",
         ),
+        VerbError::DeviceIsSpare(_) => (
+            ProblemType::DeviceIsSpare,
+            "use another device, or make it no spare first",
+        ),
+        VerbError::DeviceSuspect(_) => (
+            ProblemType::WouldLoseData,
+            "use another device: this one is expected to fail",
+        ),
+        VerbError::NoRedundancy(_) => (
+            ProblemType::NoRedundancy,
+            "name a RAID group whose level bears a loss",
+        ),
         VerbError::DeviceInUse { .. } => (ProblemType::DeviceInUse, "use a device that is in no RAID group"),
         other => of_members(other),
     }
@@ -244,6 +256,9 @@ fn of_members(error: &VerbError) -> (ProblemType, &'static str) {
         | VerbError::DeviceAbsent(_)
         | VerbError::DeviceTakenOut(_)
         | VerbError::DeviceServes(_)
+        | VerbError::DeviceIsSpare(_)
+        | VerbError::DeviceSuspect(_)
+        | VerbError::NoRedundancy(_)
         | VerbError::DeviceInUse { .. } => {
             tracing::error!(%error, "a refusal was given to no function that knows its problem");
             (ProblemType::Internal, "look into the appliance's log")

@@ -154,6 +154,21 @@ fn describe(kind: &EventKind) -> Described {
             let data = json!({"mode": mode, "cancelled": cancelled, "findings": findings});
             ("raid_group.scrub_finished", "raid_group", group.0, data)
         }
+        EventKind::DeviceSuspect { device, lost_places } => {
+            let data = json!({"lost_places": lost_places});
+            ("device.suspect", "device", device.0, data)
+        }
+        EventKind::SpareTookOver { group, old, new } => {
+            let data = json!({"old": old.0, "new": new.0});
+            ("raid_group.spare_took_over", "raid_group", group.0, data)
+        }
+        EventKind::NoSpareFits { group, device, why } => {
+            let data = json!({"device": device.0, "why": why});
+            ("raid_group.no_spare_fits", "raid_group", group.0, data)
+        }
+        EventKind::SpareUnreadable { device, why } => {
+            ("device.spare_unreadable", "device", device.0, json!({"why": why}))
+        }
         EventKind::VolumeServing { volume } => ("volume.serving", "volume", volume.0, json!({})),
         EventKind::VolumeNotServing { volume } => ("volume.not_serving", "volume", volume.0, json!({})),
     }

@@ -94,11 +94,16 @@ impl Group {
         {
             return Ok(content);
         }
+        if let Unread::Unfit { unfit, .. } = &unread {
+            unfit.at.iter().for_each(|_| device.note_unfit());
+        }
         tracing::warn!(group = %self.number(), member, at = stretch.range.start(), why = unread.why(), "computed anew");
         let content = self.compute(stretch, member).await?;
         for block in stretch.blocks().filter(|block| unread.is_of(block.range)) {
             // Writing the place anew mends it, and if not, that shows in the group's state.
-            let _ = self.write_anew(block, member).await;
+            if self.write_anew(block, member).await.is_ok() {
+                device.note_mended();
+            }
         }
         Ok(content)
     }

@@ -43,6 +43,8 @@ fn device(number: u32) -> Value {
         "id": Uuid::from_u128(number.into()), "number": number, "name": null, "kind": "file", "location": "/d",
         "capacity_bytes": 1 << 30, "block_bytes": 512, "state": "in_service", "failure": null, "membership": null,
         "holds_metadata": true, "taken_out": false, "presence": "present",
+        "spare": {"kind": "none"}, "former_raid_group": null, "health": "healthy",
+        "errors": {"medium": 0, "checksums": 0, "reads": 0, "writes": 0, "flushes": 0, "timeouts": 0, "mended": 0},
         "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
     })
 }

@@ -2,7 +2,7 @@
 
 use ashlar_openapi::operations::{
     AddDevice, ChangeDevice, ExamineDevice, FailDevice, GetDevice, IdentifyDevice, ListDevices, RemoveDevice,
-    ReturnDevice,
+    ReturnDevice, SetSpare,
 };
 use ashlar_openapi::sort::{NumberedKey, Sort};
 use ashlar_openapi::{Operation, Problem};
@@ -12,7 +12,7 @@ use super::{check_present, chosen, number, wire_presence};
 use crate::api::incoming::Incoming;
 use crate::api::{Asked, Routes};
 use crate::app::intent::Intent;
-use crate::app::{Answer, App, check_match, devices, etag, no_such, order, reading};
+use crate::app::{Answer, App, check_match, devices, no_such, order, reading};
 use crate::catalog;
 
 pub fn routes(routes: Routes) -> Routes {
@@ -25,6 +25,7 @@ pub fn routes(routes: Routes) -> Routes {
         .on::<RemoveDevice, _>(remove)
         .on::<FailDevice, _>(fail)
         .on::<ReturnDevice, _>(give_back)
+        .on::<SetSpare, _>(set_spare)
         .on::<IdentifyDevice, _>(identify)
 }
 
@@ -68,14 +69,13 @@ async fn get(asked: Asked, incoming: Incoming<GetDevice>) -> Result<Answer, Prob
 
 /// Whether the device can be changed, and is in the state that the edit is meant for.
 async fn check(app: &App, id: Uuid, if_match: Option<&str>) -> Result<(), Problem> {
-    let row = reading(&app.catalog, async |connection| {
-        catalog::devices::get(connection, id).await
+    let (row, shown) = reading(&app.catalog, async |connection| {
+        let row = catalog::devices::get(connection, id).await?;
+        Ok((row, devices::show(app, connection, id).await?))
     })
     .await?;
-    check_present("device", id, row.as_ref().map(|row| row.presence))?;
-    row.map_or(Ok(()), |row| {
-        check_match(if_match, &etag(row.version, row.updated_at))
-    })
+    check_present("device", id, row.map(|row| row.presence))?;
+    shown.map_or(Ok(()), |(_, tag)| check_match(if_match, &tag))
 }
 
 async fn add(asked: Asked, incoming: Incoming<AddDevice>) -> Result<Answer, Problem> {
@@ -153,6 +153,14 @@ async fn give_back(asked: Asked, incoming: Incoming<ReturnDevice>) -> Result<Ans
             devices::check_returnable(app, id).await
         })
         .await
+}
+
+async fn set_spare(asked: Asked, incoming: Incoming<SetSpare>) -> Result<Answer, Problem> {
+    let intent = Intent::SetSpare {
+        id: incoming.id(),
+        spare: incoming.body.spare,
+    };
+    verb(asked, incoming, intent).await
 }
 
 async fn identify(asked: Asked, incoming: Incoming<IdentifyDevice>) -> Result<Answer, Problem> {

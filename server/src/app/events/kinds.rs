@@ -4,7 +4,7 @@
 pub const PROBE: &str = "webhook.probe";
 
 /// The kinds of the outbox, sorted.
-pub const KINDS: [&str; 50] = [
+pub const KINDS: [&str; 55] = [
     "appliance.catalog_rebuilt",
     "appliance.changed",
     "appliance.imported",
@@ -14,6 +14,9 @@ pub const KINDS: [&str; 50] = [
     "device.failed",
     "device.removed",
     "device.returned",
+    "device.spare_changed",
+    "device.spare_unreadable",
+    "device.suspect",
     "device.taken_back",
     "device.taken_out",
     "engine.events_lost",
@@ -33,9 +36,11 @@ pub const KINDS: [&str; 50] = [
     "raid_group.created",
     "raid_group.deleted",
     "raid_group.member_replaced",
+    "raid_group.no_spare_fits",
     "raid_group.scrub_finished",
     "raid_group.scrub_mismatch",
     "raid_group.scrub_started",
+    "raid_group.spare_took_over",
     "raid_group.state_changed",
     "raid_group.waiting",
     "token.created",

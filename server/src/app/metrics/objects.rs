@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_engine::appliance::{DeviceState, ExportStatus, GroupStatus, VolumeStatus};
+use ashlar_engine::appliance::{DeviceState, ExportStatus, GroupStatus, Health, VolumeStatus};
+use ashlar_engine::device::ErrorCounts;
 use ashlar_engine::raid::{GroupState, ScrubFindings};
 use ashlar_engine::types::{DeviceId, ExportId, GroupId, VolumeId};
 
@@ -32,6 +33,19 @@ fn series(number: u32, name: Option<&str>) -> Series {
         ("number", number.to_string()),
         ("name", name.unwrap_or_default().to_owned()),
     ])
+}
+
+/// What failed on a device, by kind.
+fn errors(object: &Series, errors: ErrorCounts) -> [(Series, u64); 6] {
+    [
+        ("medium", errors.medium),
+        ("checksum", errors.unfit),
+        ("read", errors.reads),
+        ("write", errors.writes),
+        ("flush", errors.flushes),
+        ("timeout", errors.timeouts),
+    ]
+    .map(|(kind, count)| (object.with("kind", kind), count))
 }
 
 /// One gauge per state: 1 for the one that the object is in.
@@ -75,6 +89,24 @@ impl Objects {
             all.iter()
                 .map(|(series, device)| (series.clone(), device.record.capacity)),
         );
+        taken.gauges(
+            "device_suspect",
+            "1 where a device has lost more places than is borne",
+            all.iter()
+                .map(|(series, device)| (series.clone(), u64::from(device.health == Health::Suspect))),
+        );
+        taken.counters(
+            "device_failures",
+            "Operations that failed on a device since it was added",
+            all.iter()
+                .flat_map(|(series, device)| errors(series, device.errors)),
+        );
+        taken.counters(
+            "device_mended_places",
+            "Lost places of a device that were written anew",
+            all.iter()
+                .map(|(series, device)| (series.clone(), device.errors.mended)),
+        );
         all.into_iter()
             .map(|(series, one)| (one.record.id, series))
             .collect()
@@ -106,6 +138,11 @@ impl Objects {
         gauges("raid_group_free_bytes", "What is free of a RAID group", |group| {
             u64::from(group.free_slices) * group.record.slice
         });
+        gauges(
+            "raid_group_spares",
+            "Devices that may take a member's place",
+            |group| group.spares.len() as u64,
+        );
         gauges(
             "raid_group_unequal_bytes",
             "What must still be copied before all members are equal",
