@@ -21,7 +21,8 @@ use ashlar_engine::volume::Volume;
 use tempfile::TempDir;
 
 use crate::counting::{Counting, Counts, Places};
-use crate::load::{self, Load, Until};
+use crate::load::{self, Clock, Load, Until};
+use crate::pace::Pace;
 
 /// A sixty-fourth of a member is journal, 64 MiB at the most.
 const DEVICE: u64 = 5 * GIB;
@@ -33,6 +34,9 @@ pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
     pub(crate) direct: bool,
+    /// Bytes per second of each device, where it is to be as slow as a disk.
+    pub(crate) pace: Option<f64>,
+    pub(crate) clock: Clock,
 }
 
 #[derive(Clone, Copy)]
@@ -52,6 +56,7 @@ pub(crate) struct Bed {
     pub(crate) volume: Arc<Volume>,
     pub(crate) bytes: u64,
     pub(crate) ids: IdSource,
+    pub(crate) clock: Clock,
     /// By the number that the appliance gave them.
     pub(crate) devices: Vec<(DeviceId, Arc<Counting>)>,
     _files: TempDir,
@@ -66,9 +71,8 @@ impl Bed {
         };
         let create = |number| {
             let path = files.path().join(format!("device-{number}"));
-            Arc::new(Counting::new(
-                file::create(&path, DEVICE, &options).expect("the folder is new"),
-            ))
+            let device = file::create(&path, DEVICE, &options).expect("the folder is new");
+            Arc::new(Counting::new(device, site.pace.map(Pace::new)))
         };
         let counting: Vec<Arc<Counting>> = (0..plan.members + plan.spares).map(create).collect();
         let ids = IdSource::from_system();
@@ -87,6 +91,7 @@ impl Bed {
             volume,
             bytes: plan.volume,
             ids,
+            clock: site.clock,
             devices,
             _files: files,
         };

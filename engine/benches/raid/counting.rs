@@ -7,6 +7,8 @@ use ashlar_engine::device::{Device, DeviceInfo, LocalDevice, Request, Started};
 use ashlar_engine::raid::GroupRecord;
 use ashlar_engine::types::ByteRange;
 
+use crate::pace::Pace;
+
 /// What stands somewhere on a member.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Area {
@@ -133,14 +135,17 @@ impl Sub for Counts {
 
 pub(crate) struct Counting {
     device: LocalDevice,
-    /// Nothing is counted before the places are known.
+    /// Where the device is to be as slow as a disk.
+    pace: Option<Pace>,
+    /// Nothing is counted, and nothing slow, before the places are known.
     counted: Mutex<(Option<Places>, Counts)>,
 }
 
 impl Counting {
-    pub(crate) fn new(device: LocalDevice) -> Self {
+    pub(crate) fn new(device: LocalDevice, pace: Option<Pace>) -> Self {
         Self {
             device,
+            pace,
             counted: Mutex::default(),
         }
     }
@@ -165,10 +170,21 @@ impl Device for Counting {
 
     fn submit(&self, request: Request) -> Started {
         let mut counted = self.counted();
-        if let (Some(places), counts) = &mut *counted {
-            counts.add_request(&request, *places);
-        }
+        let (Some(places), counts) = &mut *counted else {
+            drop(counted);
+            return self.device.submit(request);
+        };
+        counts.add_request(&request, *places);
         drop(counted);
-        self.device.submit(request)
+        let bytes = match &request {
+            Request::Read { buf, .. } => buf.len() as u64,
+            Request::Write { data, .. } => data.len() as u64,
+            Request::Zero { .. } | Request::Flush => 0,
+        };
+        let started = self.device.submit(request);
+        match &self.pace {
+            Some(pace) => pace.hold_back(bytes, started),
+            None => started,
+        }
     }
 }

@@ -14,7 +14,6 @@ use ashlar_engine::types::ByteRange;
 use ashlar_engine::types::bytes::MIB;
 use ashlar_engine::volume::Volume;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::Instant;
 
 use crate::bed::Bed;
 use crate::counting::Counts;
@@ -121,9 +120,27 @@ impl Outcome {
     }
 }
 
-pub(crate) fn on_processor() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).expect("a process runs forwards");
+/// By which time is measured.
+#[derive(Clone, Copy)]
+pub(crate) enum Clock {
+    OfTheDay,
+    /// Time on the processor: where nothing else is waited for, it counts on a machine that does other things too.
+    Processor,
+}
+
+impl Clock {
+    /// The time since some moment.
+    pub(crate) fn now(self) -> Duration {
+        match self {
+            Self::OfTheDay => time_of(ClockId::Monotonic),
+            Self::Processor => time_of(ClockId::ProcessCPUTime),
+        }
+    }
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).expect("time runs forwards");
     let nanos = u32::try_from(time.tv_nsec).expect("less than a second");
     Duration::new(seconds, nanos)
 }
@@ -135,6 +152,7 @@ struct Work {
     blocks: u64,
     through: bool,
     is_over: Rc<Cell<bool>>,
+    clock: Clock,
     begun: Cell<u64>,
     seed: Cell<u64>,
     data: BufSlice,
@@ -165,7 +183,7 @@ impl Work {
 
     async fn one_after_another(&self) {
         while let Some(at) = self.next() {
-            let begun = Instant::now();
+            let begun = self.clock.now();
             tokio::task::yield_now().await;
             if self.load.writes {
                 let written = self.volume.write(at, self.data.clone(), false).await;
@@ -177,7 +195,7 @@ impl Work {
                     .await;
                 drop(read.expect("the files do not fail"));
             }
-            self.latencies.borrow_mut().push(begun.elapsed());
+            self.latencies.borrow_mut().push(self.clock.now() - begun);
         }
     }
 }
@@ -188,13 +206,14 @@ pub(crate) async fn run(bed: &Bed, load: Load, until: Until) -> Outcome {
         Until::Told(told) => Rc::clone(told),
         Until::Elapsed(_) | Until::Through => Rc::default(),
     };
-    let (counts, processor, begun) = (bed.counts(), on_processor(), Instant::now());
+    let (counts, processor, begun) = (bed.counts(), Clock::Processor.now(), bed.clock.now());
     let work = Rc::new(Work {
         volume: Arc::clone(&bed.volume),
         load,
         blocks: bed.bytes / load.block,
         through: matches!(until, Until::Through),
         is_over: Rc::clone(&is_over),
+        clock: bed.clock,
         begun: Cell::new(0),
         seed: Cell::new(bed.ids.below(u64::MAX - 1) + 1),
         data: content(load.block),
@@ -219,8 +238,8 @@ pub(crate) async fn run(bed: &Bed, load: Load, until: Until) -> Outcome {
     Outcome {
         requests: work.begun.get(),
         bytes: work.begun.get() * load.block,
-        took: begun.elapsed(),
-        processor: on_processor() - processor,
+        took: bed.clock.now() - begun,
+        processor: Clock::Processor.now() - processor,
         counts: bed.counts() - counts,
         latencies: work.latencies.take(),
     }

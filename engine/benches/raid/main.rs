@@ -1,14 +1,16 @@
 //! What RAID levels cost: parity beside plain stripes, a missing member beside none, checksums and the journal, rebuilds.
 //!
-//! In process, without a protocol: requests to a volume, on a thread like a data thread, over files in memory and, with
-//! `DISK_DIR`, over files on that disk without the page cache. Everything takes turns within one run. `SECS` and `REPS`
-//! are the seconds of a measurement and how many turns there are; arguments name the parts that are to be measured.
+//! In process, without a protocol: requests to a volume, on a thread like a data thread. Over files in memory, where time
+//! is the processor's; over such that answer like disks of `DISK_MB` MB/s each; and, with `DISK_DIR`, over files there
+//! without the page cache. Everything takes turns within one run. `SECS` and `REPS` are the seconds of a measurement and
+//! how many turns there are; arguments name the parts that are to be measured.
 
 mod bed;
 mod checksums;
 mod counting;
 mod degraded;
 mod load;
+mod pace;
 mod rebuild;
 mod report;
 mod writes;
@@ -21,7 +23,7 @@ use ashlar_engine::device::slots;
 use ashlar_engine::raid::Level;
 
 use crate::bed::{Bed, Site};
-use crate::load::{Load, Outcome, Until};
+use crate::load::{Clock, Load, Outcome, Until};
 
 pub(crate) struct Settings {
     /// Of one measurement.
@@ -94,6 +96,7 @@ async fn measure(site: &Site, settings: &Settings) {
             slots::tick();
         }
     });
+    let answers = tokio::task::spawn_local(pace::answer());
     println!("\n{}", site.name);
     if settings.wants("writes") {
         writes::measure(site, settings).await;
@@ -108,28 +111,46 @@ async fn measure(site: &Site, settings: &Settings) {
         rebuild::measure(site, settings).await;
     }
     clock.abort();
+    answers.abort();
+}
+
+/// Where files are to lie.
+fn sites() -> Vec<Site> {
+    let rate: f64 = setting("DISK_MB", 150.0);
+    let memory = Site {
+        name: "Files in memory, by time of the processor".into(),
+        folder: "/dev/shm".into(),
+        direct: false,
+        pace: None,
+        clock: Clock::Processor,
+    };
+    let paced = Site {
+        name: format!("Files in memory that answer like disks of {rate} MB/s each"),
+        folder: "/dev/shm".into(),
+        direct: false,
+        pace: Some(rate * 1e6),
+        clock: Clock::OfTheDay,
+    };
+    let disk = std::env::var_os("DISK_DIR").map(|folder| Site {
+        name: format!("Files in {}, direct, all on one disk", folder.display()),
+        folder: PathBuf::from(folder),
+        direct: true,
+        pace: None,
+        clock: Clock::OfTheDay,
+    });
+    if disk.is_none() {
+        println!("Not on a disk: DISK_DIR would name a folder there.");
+    }
+    [memory, paced].into_iter().chain(disk).collect()
 }
 
 fn main() {
     let settings = Settings::from_environment();
-    let memory = Site {
-        name: "Files in memory".into(),
-        folder: "/dev/shm".into(),
-        direct: false,
-    };
-    let disk = std::env::var_os("DISK_DIR").map(|folder| Site {
-        name: format!("Files in {}, direct", folder.display()),
-        folder: PathBuf::from(folder),
-        direct: true,
-    });
-    if disk.is_none() {
-        println!("Only in memory: DISK_DIR would name a folder on a disk.");
-    }
-    for site in [memory].iter().chain(&disk) {
+    for site in sites() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("the system gives an event queue");
-        tokio::task::LocalSet::new().block_on(&runtime, measure(site, &settings));
+        tokio::task::LocalSet::new().block_on(&runtime, measure(&site, &settings));
     }
 }

@@ -11,7 +11,6 @@ use ashlar_engine::raid::{GroupState, Level};
 use ashlar_engine::types::bytes::MIB;
 use ashlar_engine::types::{ByteRange, DeviceId};
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
 use crate::bed::{Bed, Plan, Site};
 use crate::counting::Area;
@@ -98,7 +97,7 @@ fn spare(bed: &Bed) -> DeviceId {
 async fn plain_rate(bed: &Bed) -> f64 {
     let (device, range) = (bed.device(spare(bed)), bed.used_data());
     let content = load::content(MIB);
-    let begun = Instant::now();
+    let begun = bed.clock.now();
     let pieces: Vec<ByteRange> = range.split_at_multiples(MIB).collect();
     for together in pieces.chunks(Load::sequential_write().depth) {
         let writes = together.iter().map(|piece| {
@@ -114,7 +113,7 @@ async fn plain_rate(bed: &Bed) -> f64 {
     }
     let flushed = device::start(&**device as &dyn Device, Request::Flush).await;
     flushed.result.expect("the files do not fail");
-    range.len() as f64 / begun.elapsed().as_secs_f64()
+    range.len() as f64 / (bed.clock.now() - begun).as_secs_f64()
 }
 
 /// Puts the spare device in the first member's place, and returns the rate at which it is written until the group is whole.
@@ -126,9 +125,9 @@ async fn rebuild(bed: &Bed) -> f64 {
         .replace_member(bed.operation(), bed.group.id(), old, new);
     replaced.await.expect("the device is free");
     let written = || device.counts().of(Area::Data).written_bytes;
-    let (before, begun) = (written(), Instant::now());
+    let (before, begun) = (written(), bed.clock.now());
     while bed.group.state() != GroupState::Optimal {
         tokio::time::sleep(LOOK).await;
     }
-    (written() - before) as f64 / begun.elapsed().as_secs_f64()
+    (written() - before) as f64 / (bed.clock.now() - begun).as_secs_f64()
 }

@@ -14,6 +14,9 @@ const VOLUME: u64 = 512 * MIB;
 /// Of the share of the members that carry data.
 const WANTED_OF_WHOLE_ROWS: f64 = 0.75;
 
+/// Something that a load's outcome counts.
+type Count = fn(&Outcome) -> u64;
+
 /// What was measured in turns: of the level, and of level 0.
 #[derive(Default)]
 struct Measured {
@@ -111,14 +114,14 @@ fn tell(level: Level, measured: &Measured) {
 
 /// Requests to devices for a random write of 4 KiB.
 fn tell_requests(level: Level, turns: &[(Outcome, Outcome)]) {
-    let each = |count: fn(&Outcome) -> u64| turns.iter().map(move |turn| turn.0.per_request(count(&turn.0)));
+    let each = |count: Count| turns.iter().map(move |turn| turn.0.per_request(count(&turn.0)));
     let most = Wanted::AtMost(2.0 * (1 + level.sums()) as f64);
     report::figure(
         "per random write: I/Os of data and sums",
         each(|of| of.counts.of(Area::Data).requests()),
         most,
     );
-    let lines: [(&str, fn(&Outcome) -> u64); 8] = [
+    let lines: [(&str, Count); 8] = [
         ("reads among them", |of| of.counts.of(Area::Data).reads),
         ("I/Os of the journal and the region log", |of| {
             of.counts.of(Area::Log).requests()
@@ -145,12 +148,12 @@ fn tell_bytes(measured: &Measured) {
         ("random", &measured.random),
     ];
     for (kind, turns) in kinds {
-        let each = |bytes: fn(&Outcome) -> u64| {
+        let each = |bytes: Count| {
             turns
                 .iter()
                 .map(move |turn| bytes(&turn.0) as f64 / turn.0.bytes as f64)
         };
-        let lines: [(&str, fn(&Outcome) -> u64); 4] = [
+        let lines: [(&str, Count); 4] = [
             ("all", |of| of.counts.written_bytes()),
             ("data and sums", |of| of.counts.of(Area::Data).written_bytes),
             ("journal and region log", |of| {
