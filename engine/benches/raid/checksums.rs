@@ -32,15 +32,25 @@ pub(crate) async fn measure(site: &Site, settings: &Settings) {
             Load::sequential_write(),
         ];
         for load in loads {
-            measure_load(level, &with, &without, load, settings).await;
+            let (rates, processor) = measure_load(&with, &without, load, settings).await;
+            tell(&format!("{}: {}", name_of(level), load.name()), load, &rates);
+            // Devices that are held back keep the processor busy.
+            if site.pace.is_none() {
+                let what = "  time of the processor for each";
+                report::compare(what, report::micros, &processor, Wanted::Nothing);
+            }
         }
         with.end().await;
         without.end().await;
     }
 }
 
-async fn measure_load(level: Level, with: &Bed, without: &Bed, load: Load, settings: &Settings) {
-    let (mut rates, mut processor) = (Vec::new(), Vec::new());
+/// Something with checksums and without, in turns.
+type Turns = Vec<(f64, f64)>;
+
+/// Rates, and time of the processor for each request.
+async fn measure_load(with: &Bed, without: &Bed, load: Load, settings: &Settings) -> (Turns, Turns) {
+    let (mut rates, mut processor) = (Turns::new(), Turns::new());
     for _ in 0..settings.turns {
         let (with, without) = settings.beside(with, without, load).await;
         rates.push(match load.random {
@@ -49,16 +59,13 @@ async fn measure_load(level: Level, with: &Bed, without: &Bed, load: Load, setti
         });
         processor.push((with.processor_per_request(), without.processor_per_request()));
     }
+    (rates, processor)
+}
+
+fn tell(what: &str, load: Load, rates: &[(f64, f64)]) {
     let unit = match load.random {
         true => report::per_second,
         false => report::bytes_per_second,
     };
-    let what = format!("{}: {}", name_of(level), load.name());
-    report::compare(&what, unit, &rates, Wanted::Nothing);
-    report::compare(
-        "  time of the processor for each",
-        report::micros,
-        &processor,
-        Wanted::Nothing,
-    );
+    report::compare(what, unit, rates, Wanted::Nothing);
 }

@@ -17,12 +17,15 @@ const WANTED_OF_WHOLE_ROWS: f64 = 0.75;
 /// Something that a load's outcome counts.
 type Count = fn(&Outcome) -> u64;
 
-/// What was measured in turns: of the level, and of level 0.
+/// Of the level, and of level 0.
+type Turn = (Outcome, Outcome);
+
+/// What was measured.
 #[derive(Default)]
 struct Measured {
-    first: Vec<(Outcome, Outcome)>,
-    over: Vec<(Outcome, Outcome)>,
-    random: Vec<(Outcome, Outcome)>,
+    first: Vec<Turn>,
+    over: Vec<Turn>,
+    random: Vec<Turn>,
 }
 
 pub(crate) async fn measure(site: &Site, settings: &Settings) {
@@ -62,58 +65,36 @@ async fn write_first(bed: &Bed) -> Outcome {
 }
 
 fn tell(level: Level, measured: &Measured) {
-    report::heading(&format!(
-        "{} beside level 0 of {}",
-        name_of(level),
-        members_of(level)
-    ));
-    let data = (members_of(level) - level.sums()) as f64 / members_of(level) as f64;
+    let members = members_of(level);
+    report::heading(&format!("{} beside RAID 0 of {members}", name_of(level)));
+    let data = (members - level.sums()) as f64 / members as f64;
     let wanted = Wanted::AtLeast(WANTED_OF_WHOLE_ROWS * data);
-    let rate = |turns: &[(Outcome, Outcome)]| -> Vec<(f64, f64)> {
-        let rate = |turn: &(Outcome, Outcome)| (turn.0.bytes_per_second(), turn.1.bytes_per_second());
-        turns.iter().map(rate).collect()
-    };
+    let Measured { first, over, random } = measured;
     let load = Load::sequential_write().name();
+    let rates: fn(&[Turn]) -> Vec<(f64, f64)> = |turns| figures(turns, Outcome::bytes_per_second).collect();
     let unit = report::bytes_per_second;
-    report::compare(
-        &format!("{load}, first time"),
-        unit,
-        &rate(&measured.first),
-        wanted,
-    );
-    report::compare(&format!("{load}, over"), unit, &rate(&measured.over), wanted);
-    let random = measured
-        .random
-        .iter()
-        .map(|turn| (turn.0.requests_per_second(), turn.1.requests_per_second()));
-    report::compare(
-        &Load::random_write(16).name(),
-        report::per_second,
-        &random.collect::<Vec<_>>(),
-        Wanted::Nothing,
-    );
-    let both = measured.over.iter().zip(&measured.first);
-    let over_first = both.map(|(over, first)| (over.0.bytes_per_second(), first.0.bytes_per_second()));
-    report::compare(
-        "over, with the journal, beside first time, without",
-        unit,
-        &over_first.collect::<Vec<_>>(),
-        Wanted::Nothing,
-    );
-    let both = measured.over.iter().zip(&measured.first);
-    let over_first = both.map(|(over, first)| (over.1.bytes_per_second(), first.1.bytes_per_second()));
-    report::compare(
-        "the same of level 0, which has no journal",
-        unit,
-        &over_first.collect::<Vec<_>>(),
-        Wanted::Nothing,
-    );
-    tell_requests(level, &measured.random);
+    report::compare(&format!("{load}, first time"), unit, &rates(first), wanted);
+    report::compare(&format!("{load}, over"), unit, &rates(over), wanted);
+    let requests: Vec<_> = figures(random, Outcome::requests_per_second).collect();
+    let load = Load::random_write(16).name();
+    report::compare(&load, report::per_second, &requests, Wanted::Nothing);
+    let both = || rates(over).into_iter().zip(rates(first));
+    let ours: Vec<_> = both().map(|(over, first)| (over.0, first.0)).collect();
+    let what = "over, with the journal, beside first time, without";
+    report::compare(what, unit, &ours, Wanted::Nothing);
+    let of_level_0: Vec<_> = both().map(|(over, first)| (over.1, first.1)).collect();
+    let what = "  the same of RAID 0, which has no journal";
+    report::compare(what, unit, &of_level_0, Wanted::Nothing);
+    tell_requests(level, random);
     tell_bytes(measured);
 }
 
+fn figures(turns: &[Turn], figure: fn(&Outcome) -> f64) -> impl Iterator<Item = (f64, f64)> {
+    turns.iter().map(move |turn| (figure(&turn.0), figure(&turn.1)))
+}
+
 /// Requests to devices for a random write of 4 KiB.
-fn tell_requests(level: Level, turns: &[(Outcome, Outcome)]) {
+fn tell_requests(level: Level, turns: &[Turn]) {
     let each = |count: Count| turns.iter().map(move |turn| turn.0.per_request(count(&turn.0)));
     let most = Wanted::AtMost(2.0 * (1 + level.sums()) as f64);
     report::figure(
