@@ -53,9 +53,9 @@ demo: deps ## See a write survive kill -9
 bench: bench-engine bench-appliance ## Measure everything, see docs/benches.md (SECS, REPS)
 
 .PHONY: bench-engine
-bench-engine: deps ## Measure beside other NBD servers, and the inner loops (SIZE, DISK_DIR)
+bench-engine: deps ## Measure beside other NBD servers, and the inner loops (SIZE, SECS, REPS, DISK_DIR)
 	cargo build --release --package ashlar-engine --bin ashlar-engine
-	cargo bench --package ashlar-engine --bench map --bench parity --bench volume --bench scale
+	cargo bench --package ashlar-engine --bench map --bench parity --bench raid --bench volume --bench scale
 	tests/bench/nbd_matrix.py
 
 # The floor and the program are built alike, and of the same pieces: both packages are named each time.
