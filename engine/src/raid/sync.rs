@@ -1,13 +1,17 @@
 //! Making copies equal: after a crash (R3), for a member that returned, for one that is new; and taking marks back.
 //!
 //! All three are one walk over the marked regions. A chunk is copied under an exclusive claim from the first member in
-//! sync to every other member that is written; never-written granules need nothing. The walk's place is the marks
+//! sync to every other member that is written, several at a time while no host asks for anything; never-written granules
+//! need nothing. The walk's place is the marks
 //! themselves, so it goes on after a restart where it stood.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::checks;
 use super::copy_pace::CopyLimit;
@@ -20,8 +24,72 @@ use crate::io::range_lock::Mode;
 use crate::planted::{self, Planted};
 use crate::types::ByteRange;
 
-/// Bytes copied under one claim: host writes there wait so long.
+/// Bytes copied under one claim: host writes there wait so long. While hosts are there it is less.
 const CHUNK: u64 = 256 << 10;
+const CHUNK_BESIDE_HOSTS: u64 = 64 << 10;
+/// Chunks under way at once while no host is there.
+const AT_A_TIME: usize = 8;
+/// How many times longer than it worked it rests for hosts, and how long at the most.
+const REST_FOR_HOSTS: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// A chunk to be copied.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    region: u64,
+    /// How often a member had begun to join before the region's first chunk.
+    joins: u64,
+    chunk: ByteRange,
+    /// The last of its region.
+    is_last: bool,
+}
+
+/// The chunks of the marked regions, in the order of their addresses.
+struct Walk<'a> {
+    group: &'a Group,
+    from: u64,
+    region: Option<Step>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(group: &'a Group) -> Self {
+        Self {
+            group,
+            from: 0,
+            region: None,
+        }
+    }
+
+    fn next(&mut self, is_busy: bool) -> Option<Step> {
+        let rest = match self.region.take() {
+            Some(rest) => rest,
+            None => {
+                let regions = &self.group.regions;
+                let region = regions.next_to_sync(self.from)?;
+                self.from = region + 1;
+                Step {
+                    region,
+                    joins: regions.joins(),
+                    chunk: regions.region_range(region),
+                    is_last: true,
+                }
+            }
+        };
+        let longest = if is_busy { CHUNK_BESIDE_HOSTS } else { CHUNK };
+        let end = rest.chunk.end().min((rest.chunk.start() / longest + 1) * longest);
+        let is_last = end == rest.chunk.end();
+        if !is_last {
+            let chunk = ByteRange::between(end, rest.chunk.end());
+            self.region = Some(Step { chunk, ..rest });
+        }
+        let chunk = ByteRange::between(rest.chunk.start(), end);
+        Some(Step {
+            chunk,
+            is_last,
+            ..rest
+        })
+    }
+}
 
 impl Group {
     /// Regions that still have to be made equal.
@@ -110,17 +178,40 @@ impl Group {
     /// Copies everything that is suspect or stale, then takes joining members in. Ends early, without an error, where
     /// nothing is to be done, or while it is paused.
     pub async fn sync(&self) -> Result<(), IoError> {
-        let mut from = 0;
+        let _watching = self.foreground.watch();
+        let mut walk = Walk::new(self);
+        let mut running = FuturesOrdered::new();
         let mut first_error = None;
-        while let Some(region) = self.regions.next_to_sync(from) {
-            let joins = self.regions.joins();
-            from = region + 1;
-            match self.sync_region(region).await {
-                Ok(true) => self.regions.synced(region, joins),
-                Ok(false) => return Ok(()),
-                // The others can still be made equal; this one keeps its mark.
-                Err(error) => drop(first_error.get_or_insert(error)),
+        let mut kept_mark = None;
+        let mut stopped = false;
+        let mut requests = self.foreground.requests();
+        loop {
+            let now = self.foreground.requests();
+            let is_busy = std::mem::replace(&mut requests, now) != now;
+            let most = if is_busy { 1 } else { AT_A_TIME };
+            while !stopped && running.len() < most {
+                let Some(step) = walk.next(is_busy) else { break };
+                running.push_back(self.sync_step(step, is_busy));
             }
+            // In order of address, so that a region's last chunk comes last.
+            let Some((step, copied)) = running.next().await else {
+                break;
+            };
+            match copied {
+                Ok(true) if step.is_last && kept_mark != Some(step.region) => {
+                    self.regions.synced(step.region, step.joins);
+                }
+                Ok(true) => {}
+                Ok(false) => stopped = true,
+                // The others can still be made equal; this one keeps its mark.
+                Err(error) => {
+                    kept_mark = Some(step.region);
+                    first_error = first_error.or(Some(error));
+                }
+            }
+        }
+        if stopped {
+            return Ok(());
         }
         self.flush_members().await?;
         // Older updates may name a member that joins, and it has no part in them.
@@ -129,21 +220,23 @@ impl Group {
         first_error.map_or(Ok(()), Err)
     }
 
-    /// `false`: it was told to stop before the region's end.
-    async fn sync_region(&self, region: u64) -> Result<bool, IoError> {
+    /// `false`: it was told to stop before.
+    async fn sync_step(&self, step: Step, is_busy: bool) -> (Step, Result<bool, IoError>) {
         if planted::is(Planted::SkipResync) {
-            return Ok(true);
+            return (step, Ok(true));
         }
-        for chunk in self.regions.region_range(region).split_at_multiples(CHUNK) {
-            let written = self.regions.runs(chunk).filter(|(_, written)| *written);
-            let bytes = written.map(|(run, _)| run.len()).sum();
-            if !self.pace.turn(bytes, || self.copying_is_to_stop()).await {
-                return Ok(false);
-            }
-            self.copy_chunk(chunk).await?;
-            tokio::task::yield_now().await;
+        let written = self.regions.runs(step.chunk).filter(|(_, written)| *written);
+        let bytes = written.map(|(run, _)| run.len()).sum();
+        if !self.pace.turn(bytes, || self.copying_is_to_stop()).await {
+            return (step, Ok(false));
         }
-        Ok(true)
+        let begun = Instant::now();
+        let copied = self.copy_chunk(step.chunk).await;
+        tokio::task::yield_now().await;
+        if is_busy {
+            tokio::time::sleep((begun.elapsed() * REST_FOR_HOSTS).min(LONGEST_REST)).await;
+        }
+        (step, copied.map(|()| true))
     }
 
     /// Makes what waits for a flush durable, and takes back the marks of regions that no write touched since the last
