@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::checks;
-use super::copy_pace::CopyLimit;
+use super::copy_pace::{CopyLimit, Foreground};
 use super::group::{Group, zeros};
 use super::layout::Piece;
 use super::regions::CopyProgress;
@@ -24,14 +24,44 @@ use crate::io::range_lock::Mode;
 use crate::planted::{self, Planted};
 use crate::types::ByteRange;
 
-/// Bytes copied under one claim: host writes there wait so long. While hosts are there it is less.
+/// Bytes copied under one claim: host writes there wait so long.
 const CHUNK: u64 = 256 << 10;
-const CHUNK_BESIDE_HOSTS: u64 = 64 << 10;
 /// Chunks under way at once while no host is there.
 const AT_A_TIME: usize = 8;
+/// Beside hosts one chunk at a time is copied, so short that a request which meets it on a device hardly waits.
+const CHUNK_BESIDE_HOSTS: u64 = 16 << 10;
+/// Where so short a chunk takes so long, a device seeks, and longer ones make nobody wait much longer.
+const SEEKS: Duration = Duration::from_millis(4);
+/// Hosts are there for so long after a request.
+const HOSTS_STAY: Duration = Duration::from_millis(100);
 /// How many times longer than it worked it rests for hosts, and how long at the most.
-const REST_FOR_HOSTS: u32 = 4;
+const REST_FOR_HOSTS: u32 = 2;
 const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// Whether hosts are there.
+struct Hosts<'a> {
+    foreground: &'a Foreground,
+    requests: u64,
+    seen: Option<Instant>,
+}
+
+impl<'a> Hosts<'a> {
+    fn of(foreground: &'a Foreground) -> Self {
+        Self {
+            foreground,
+            requests: foreground.requests(),
+            seen: None,
+        }
+    }
+
+    fn are_there(&mut self) -> bool {
+        let requests = self.foreground.requests();
+        if std::mem::replace(&mut self.requests, requests) != requests {
+            self.seen = Some(Instant::now());
+        }
+        self.seen.is_some_and(|seen| seen.elapsed() < HOSTS_STAY)
+    }
+}
 
 /// A chunk to be copied.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +90,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn next(&mut self, is_busy: bool) -> Option<Step> {
+    /// The next chunk, of at most `longest` bytes.
+    fn next(&mut self, longest: u64) -> Option<Step> {
         let rest = match self.region.take() {
             Some(rest) => rest,
             None => {
@@ -75,7 +106,6 @@ impl<'a> Walk<'a> {
                 }
             }
         };
-        let longest = if is_busy { CHUNK_BESIDE_HOSTS } else { CHUNK };
         let end = rest.chunk.end().min((rest.chunk.start() / longest + 1) * longest);
         let is_last = end == rest.chunk.end();
         if !is_last {
@@ -184,19 +214,26 @@ impl Group {
         let mut first_error = None;
         let mut kept_mark = None;
         let mut stopped = false;
-        let mut requests = self.foreground.requests();
+        let mut hosts = Hosts::of(&self.foreground);
+        let mut seeks = false;
         loop {
-            let now = self.foreground.requests();
-            let is_busy = std::mem::replace(&mut requests, now) != now;
-            let most = if is_busy { 1 } else { AT_A_TIME };
+            let is_busy = hosts.are_there();
+            let (most, longest) = match is_busy {
+                false => (AT_A_TIME, CHUNK),
+                true if seeks => (1, CHUNK),
+                true => (1, CHUNK_BESIDE_HOSTS),
+            };
             while !stopped && running.len() < most {
-                let Some(step) = walk.next(is_busy) else { break };
+                let Some(step) = walk.next(longest) else { break };
                 running.push_back(self.sync_step(step, is_busy));
             }
             // In order of address, so that a region's last chunk comes last.
             let Some((step, copied)) = running.next().await else {
                 break;
             };
+            let took = copied.as_ref().map_or(None, |took| *took).unwrap_or_default();
+            seeks |= step.chunk.len() <= CHUNK_BESIDE_HOSTS && took > SEEKS;
+            let copied = copied.map(|took| took.is_some());
             match copied {
                 Ok(true) if step.is_last && kept_mark != Some(step.region) => {
                     self.regions.synced(step.region, step.joins);
@@ -220,23 +257,24 @@ impl Group {
         first_error.map_or(Ok(()), Err)
     }
 
-    /// `false`: it was told to stop before.
-    async fn sync_step(&self, step: Step, is_busy: bool) -> (Step, Result<bool, IoError>) {
+    /// How long the chunk took; `None`: it was told to stop before.
+    async fn sync_step(&self, step: Step, is_busy: bool) -> (Step, Result<Option<Duration>, IoError>) {
         if planted::is(Planted::SkipResync) {
-            return (step, Ok(true));
+            return (step, Ok(Some(Duration::ZERO)));
         }
         let written = self.regions.runs(step.chunk).filter(|(_, written)| *written);
         let bytes = written.map(|(run, _)| run.len()).sum();
         if !self.pace.turn(bytes, || self.copying_is_to_stop()).await {
-            return (step, Ok(false));
+            return (step, Ok(None));
         }
         let begun = Instant::now();
         let copied = self.copy_chunk(step.chunk).await;
+        let took = begun.elapsed();
         tokio::task::yield_now().await;
         if is_busy {
-            tokio::time::sleep((begun.elapsed() * REST_FOR_HOSTS).min(LONGEST_REST)).await;
+            tokio::time::sleep((took * REST_FOR_HOSTS).min(LONGEST_REST)).await;
         }
-        (step, copied.map(|()| true))
+        (step, copied.map(|()| Some(took)))
     }
 
     /// Makes what waits for a flush durable, and takes back the marks of regions that no write touched since the last
