@@ -144,7 +144,7 @@ pub struct RaidGroup {
     /// For how long a member is out before a spare takes its place. `null`: not at all where its device failed or was
     /// taken out, a minute where it is merely absent.
     pub spare_after_seconds: Option<Natural>,
-    /// A spare takes a suspect member's place while all members are in sync.
+    /// A spare takes a suspect member's place while all members are in sync and no other is suspect.
     pub replace_suspect: bool,
     /// Places that a member may lose, unreadable or unfit for their checksums; with more it is suspect.
     pub suspect_after: Natural,
@@ -221,7 +221,7 @@ pub struct RaidGroupChange {
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Natural>)]
     pub spare_after_seconds: Option<Option<Natural>>,
-    /// Whether a spare takes a suspect member's place while all members are in sync.
+    /// Whether a spare takes a suspect member's place while all members are in sync and no other is suspect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub replace_suspect: Option<bool>,

@@ -119,7 +119,7 @@ fn a_raid_groups_limit_is_changed_once() {
 #[test]
 fn what_a_raid_group_does_about_lost_members_is_changed_once() {
     let case = Case::new("PATCH", group(0, ""), whole);
-    case.body(|_| json!({"spare_after_seconds": 5, "replace_suspect": false, "suspect_after": 0}))
+    case.body(|_| json!({"spare_after_seconds": 5, "replace_suspect": true, "suspect_after": 0}))
         .survives_every_crash();
 }
 

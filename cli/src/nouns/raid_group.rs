@@ -82,7 +82,7 @@ struct Settings {
     /// How long a member is out before a spare takes its place; `usual`: a minute where it is merely absent
     #[arg(long, value_name = "SECONDS|usual", value_parser = wait)]
     spare_after: Option<Wait>,
-    /// Whether a spare takes the place of a suspect member while all are in sync
+    /// Whether a spare takes the place of a suspect member while all are in sync and no other is suspect [default: false]
     #[arg(long, value_name = "true|false")]
     replace_suspect: Option<bool>,
     /// Places that a member may lose, unreadable or unfit for their checksums; with more it is suspect

@@ -277,6 +277,10 @@ impl Care {
             && self.health_of(device) == Health::Suspect
             && group.state() == GroupState::Optimal
             && can_do_without(group, device)
+            // What is copied is read from the others.
+            && group.record().members.iter().all(|member| {
+                member.device == device || self.health_of(member.device) == Health::Healthy
+            })
     }
 
     fn serving_group(&self, id: GroupId) -> Option<Arc<Group>> {
@@ -425,9 +429,8 @@ async fn check_spare(handle: &DeviceHandle, round: u64) -> Option<String> {
 
 /// Whether the group's other members hold everything.
 fn can_do_without(group: &Group, device: DeviceId) -> bool {
-    let (record, serving) = (group.record(), group.serving());
-    let stays = |member: usize| serving[member] == Serving::InSync && record.members[member].device != device;
-    group.state() != GroupState::Failed && record.layout.is_complete(stays)
+    let member = group.record().member(device);
+    member.is_some_and(|member| group.bears_the_loss_of(member))
 }
 
 impl Lack {

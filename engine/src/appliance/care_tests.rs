@@ -221,6 +221,11 @@ fn a_device_with_too_many_lost_places_is_suspect_and_gives_its_place_to_a_spare(
     run(async {
         let bench = Bench::new(4);
         let appliance = with_spare(&bench, Level::Raid5).await;
+        let replace = GroupChange {
+            replace_suspect: Some(true),
+            ..GroupChange::default()
+        };
+        appliance.change_group(bench.op(), GROUP, replace).await.unwrap();
         spoil(&bench, &appliance, 1).await;
         check_data(&appliance).await;
         let state = appliance.find_device(device_id(1)).await.unwrap();

@@ -24,7 +24,8 @@ pub struct CareSettings {
     /// Seconds that a member is out before a spare takes its place. `None`: none where its device failed while it served
     /// or was taken out, since that comes back by somebody's hand alone; a minute where it is merely absent.
     pub spare_after: Option<u32>,
-    /// A spare takes a suspect member's place while the group is whole.
+    /// A spare takes a suspect member's place while the group is whole, and no other member is suspect. The group bears one
+    /// failure less until the spare is copied to, and what only the suspect member can give is lost: so not unless told.
     pub replace_suspect: bool,
     /// Places that a device may lose: that it cannot read, or that do not fit their checksums. With more it is suspect.
     pub suspect_after: u32,
@@ -34,7 +35,7 @@ impl Default for CareSettings {
     fn default() -> Self {
         Self {
             spare_after: None,
-            replace_suspect: true,
+            replace_suspect: false,
             suspect_after: 10,
         }
     }

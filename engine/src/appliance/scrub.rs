@@ -232,11 +232,11 @@ impl Appliance {
         if group.scrub().is_none_or(|run| run.id != scrub) {
             return Ok(());
         }
-        // It is as it was last stored that a start goes on with: what it has mended is made durable first.
-        group.flush_scrubbed().await?;
         let Some(run) = group.hold_scrub(paused, limit) else {
             return Ok(());
         };
+        // It is as it was last stored that a start goes on with: what it had mended by then is made durable first.
+        group.flush_scrubbed().await?;
         let group = group.id();
         Ok(self
             .ledger

@@ -173,14 +173,14 @@ fn settings_of_care_are_kept_and_go_with_their_group() {
         mark(&bench, &appliance, 2, SpareFor::Group(GROUP)).await;
         let change = GroupChange {
             spare_after: Some(Some(7)),
-            replace_suspect: Some(false),
+            replace_suspect: Some(true),
             suspect_after: Some(3),
             ..GroupChange::default()
         };
         appliance.change_group(bench.op(), GROUP, change).await.unwrap();
         let wanted = CareSettings {
             spare_after: Some(7),
-            replace_suspect: false,
+            replace_suspect: true,
             suspect_after: 3,
         };
         drop(appliance);

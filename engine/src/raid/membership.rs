@@ -105,6 +105,15 @@ impl Members {
         self.record.layout.is_complete(in_sync)
     }
 
+    /// Whether the other members hold everything, those whose devices failed left out: that may not be noticed yet.
+    fn bears_the_loss_of(&self, member: usize) -> bool {
+        let stays = |other: usize| {
+            let device = self.readable(other);
+            other != member && device.is_some_and(|device| device.failure().is_none())
+        };
+        self.record.layout.is_complete(stays)
+    }
+
     /// Whether the device of a member in sync failed, and that was not acted upon yet.
     pub(super) fn has_failed_device(&self) -> bool {
         let failed = |member| {
@@ -148,6 +157,11 @@ impl Group {
         self.drop_now(failed).await
     }
 
+    /// Whether the other members hold everything.
+    pub fn bears_the_loss_of(&self, member: usize) -> bool {
+        self.check_running().is_ok() && self.members.load().bears_the_loss_of(member)
+    }
+
     /// Takes a member's device out of service on purpose, durably. `false`, and nothing changed, where its column would be
     /// left without a member in sync.
     pub async fn take_out(&self, device: DeviceId, why: &str) -> Result<bool, IoError> {
@@ -157,17 +171,7 @@ impl Group {
         let Some(member) = members.record.member(device) else {
             return Ok(true);
         };
-        let mut without = Members::clone(&members);
-        for (index, place) in without.list.iter_mut().enumerate() {
-            let failed = place
-                .device
-                .as_ref()
-                .is_some_and(|device| device.failure().is_some());
-            if failed || index == member {
-                place.serving = Serving::Out;
-            }
-        }
-        if !without.complete() {
+        if !members.bears_the_loss_of(member) {
             return Ok(false);
         }
         if let Some(device) = &members.list[member].device {
@@ -306,7 +310,7 @@ impl Group {
             device: None,
             checks: None,
         };
-        if !next.complete() {
+        if !members.bears_the_loss_of(member) {
             return Err(IoError::GroupUnavailable {
                 why: "its last member in sync cannot be replaced",
             });

@@ -205,12 +205,13 @@ impl Group {
     async fn next_to_scrub(&self, at: &mut u64) -> Option<ByteRange> {
         let end = self.layout.known_space();
         while *at < end {
-            let window = ByteRange::between(*at, at.saturating_add(LOOK).min(end));
-            let written = self.regions.runs(window).find(|(_, written)| *written);
-            if let Some((run, _)) = written {
-                return run.split_at_multiples(CHUNK).next();
+            let chunk = ByteRange::between(*at, ((*at / CHUNK + 1) * CHUNK).min(end));
+            if let Some((run, true)) = self.regions.runs(chunk).next() {
+                return Some(run);
             }
-            *at = window.end();
+            let window = ByteRange::between(*at, at.saturating_add(LOOK).min(end));
+            let skipped = self.regions.runs(window).next();
+            *at = skipped.map_or(window.end(), |(run, _)| run.end());
             tokio::task::yield_now().await;
         }
         None

@@ -74,6 +74,30 @@ struct Step {
     is_last: bool,
 }
 
+/// What came of the chunks, told in the order of their addresses. They may be copied in another: each waits for its own
+/// turn.
+#[derive(Default)]
+struct Outcomes {
+    /// The last region of which a chunk was not copied.
+    kept_mark: Option<u64>,
+    is_stopped: bool,
+    first_error: Option<IoError>,
+}
+
+impl Outcomes {
+    /// Whether the chunk's region is equal with it. `false`: the chunk was not copied, as copying is to stop.
+    fn note(&mut self, step: &Step, copied: Result<bool, IoError>) -> bool {
+        match copied {
+            Ok(true) => return step.is_last && self.kept_mark != Some(step.region),
+            Ok(false) => self.is_stopped = true,
+            // The others can still be made equal; this one keeps its mark.
+            Err(error) => self.first_error = self.first_error.take().or(Some(error)),
+        }
+        self.kept_mark = Some(step.region);
+        false
+    }
+}
+
 /// The chunks of the marked regions, in the order of their addresses.
 struct Walk<'a> {
     group: &'a Group,
@@ -211,9 +235,7 @@ impl Group {
         let _watching = self.foreground.watch();
         let mut walk = Walk::new(self);
         let mut running = FuturesOrdered::new();
-        let mut first_error = None;
-        let mut kept_mark = None;
-        let mut stopped = false;
+        let mut outcomes = Outcomes::default();
         let mut hosts = Hosts::of(&self.foreground);
         let mut seeks = false;
         loop {
@@ -223,7 +245,7 @@ impl Group {
                 true if seeks => (1, CHUNK),
                 true => (1, CHUNK_BESIDE_HOSTS),
             };
-            while !stopped && running.len() < most {
+            while !outcomes.is_stopped && running.len() < most {
                 let Some(step) = walk.next(longest) else { break };
                 running.push_back(self.sync_step(step, is_busy));
             }
@@ -233,28 +255,18 @@ impl Group {
             };
             let took = copied.as_ref().map_or(None, |took| *took).unwrap_or_default();
             seeks |= step.chunk.len() <= CHUNK_BESIDE_HOSTS && took > SEEKS;
-            let copied = copied.map(|took| took.is_some());
-            match copied {
-                Ok(true) if step.is_last && kept_mark != Some(step.region) => {
-                    self.regions.synced(step.region, step.joins);
-                }
-                Ok(true) => {}
-                Ok(false) => stopped = true,
-                // The others can still be made equal; this one keeps its mark.
-                Err(error) => {
-                    kept_mark = Some(step.region);
-                    first_error = first_error.or(Some(error));
-                }
+            if outcomes.note(&step, copied.map(|took| took.is_some())) {
+                self.regions.synced(step.region, step.joins);
             }
         }
-        if stopped {
+        if outcomes.is_stopped {
             return Ok(());
         }
         self.flush_members().await?;
         // Older updates may name a member that joins, and it has no part in them.
         self.empty_journal().await?;
         self.finish_joining().await?;
-        first_error.map_or(Ok(()), Err)
+        outcomes.first_error.map_or(Ok(()), Err)
     }
 
     /// How long the chunk took; `None`: it was told to stop before.
@@ -397,4 +409,32 @@ fn without(range: ByteRange, holes: &[ByteRange]) -> Vec<ByteRange> {
         out.push(ByteRange::between(at, range.end()));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(region: u64, is_last: bool) -> Step {
+        Step {
+            region,
+            joins: 0,
+            chunk: ByteRange::between(0, 1),
+            is_last,
+        }
+    }
+
+    #[test]
+    fn a_region_keeps_its_mark_where_any_of_its_chunks_was_not_copied() {
+        let failed = || Err(IoError::NoSpace);
+        for missed in [Ok(false), failed()] {
+            let mut outcomes = Outcomes::default();
+            assert!(outcomes.note(&step(0, true), Ok(true)));
+            assert!(!outcomes.note(&step(1, false), missed));
+            // Overtook the one that was told to stop.
+            assert!(!outcomes.note(&step(1, true), Ok(true)));
+            assert!(!outcomes.note(&step(2, false), Ok(true)));
+            assert!(outcomes.note(&step(2, true), Ok(true)));
+        }
+    }
 }

@@ -594,3 +594,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_last_member_whose_device_works_is_not_replaced() {
+    for (level, members) in [(Level::Raid1, 2), (Level::Raid5, 3)] {
+        let bench = Bench::new(level, members);
+        let group = bench.open();
+        write(&group, 0, &[1; 4096]).unwrap();
+        // Nobody asked the group for anything since.
+        group.member_device(1).unwrap().fail("as somebody else found");
+        let id = DeviceId::random(&IdSource::from_seed(77));
+        let place = Bench::member(id, bench.record().members[0].log.len());
+        assert!(run(group.replace(0, place)).is_err(), "{level:?}");
+        assert_eq!(read(&group, 0, 4096), vec![1; 4096]);
+    }
+}

@@ -89,7 +89,13 @@ impl Group {
         } else if mode == ScrubMode::Repair && !wrong.is_empty() {
             // What the journal has of it would be written over it by the next start.
             self.free_range(block.range).await?;
+            // Who goes out in the middle lacks it.
+            let _in_use = self.mark_intent(block.range).await?;
             self.write_columns(block, wrong, wrong).await?;
+            if !self.has_all_columns(&self.members.load(), block) {
+                findings.left_out += block.range.len() * self.data_columns() as u64;
+                return Ok(());
+            }
             let mismatched = !wrong.without(unreadable).is_empty();
             findings.repaired += unreadable.len() as u64 + u64::from(mismatched);
         }

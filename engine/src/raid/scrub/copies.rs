@@ -88,6 +88,12 @@ impl Group {
             return Ok(());
         };
         if mode == ScrubMode::Repair && !wrong.is_empty() {
+            if copies.len() < self.layout.copies() && !is_certain(&copies, right, self.layout.copies()) {
+                // Who is out may know.
+                findings.unrepairable += wrong.len() as u64;
+                return Ok(());
+            }
+            let _in_use = self.mark_intent(block.range).await?;
             self.write_copy(&members, block, &copies, right).await?;
             findings.repaired += mismatched + unreadable;
         }
@@ -155,6 +161,15 @@ fn is_same(one: Option<&BufSlice>, other: Option<&BufSlice>) -> bool {
 fn all_equal(copies: &Copies) -> bool {
     let first = copies.first().and_then(|(_, copy)| copy.content());
     first.is_some() && copies.iter().all(|(_, copy)| is_same(copy.content(), first))
+}
+
+/// Whether nobody of `all` copies could outvote it: more than half of them have it, or no other content can be read.
+fn is_certain(copies: &Copies, right: &BufSlice, all: usize) -> bool {
+    let readable = || copies.iter().filter_map(|(_, copy)| copy.content());
+    let same = readable()
+        .filter(|other| other.as_slice() == right.as_slice())
+        .count();
+    same * 2 > all || same == readable().count()
 }
 
 /// The content that counts: what most copies have, and of those that are had equally often the one that the first copy

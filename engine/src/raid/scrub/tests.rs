@@ -414,3 +414,21 @@ fn a_write_waits_until_the_chunk_that_is_compared_is_through() {
         assert_eq!(group.scrub().unwrap().findings.mismatched, 0);
     });
 }
+
+#[test]
+fn a_repair_asks_no_minority_while_the_rest_is_out() {
+    let bench = Bench::without_checksums(Level::Raid1, 3);
+    let (group, content) = filled(&bench);
+    bench.devices[2].1.fail_everything(true);
+    run(group.write(0, IoBuf::from_slice(&content[..4096]).into_slice(), false)).unwrap();
+    flip(&bench, 1, AT);
+    let right = bench.data(0, AT, 1);
+    let findings = run(scrub(&group, ScrubMode::Repair));
+    assert_eq!((findings.mismatched, findings.repaired), (1, 0));
+    assert_ne!(bench.data(1, AT, 1), right);
+    assert_eq!(bench.data(0, AT, 1), right);
+    bench.devices[2].1.fail_everything(false);
+    bench.return_all(&group);
+    run(scrub(&group, ScrubMode::Repair));
+    assert_eq!(bench.data(1, AT, 1), right);
+}
