@@ -78,6 +78,14 @@ impl MemoryDevice {
         Arc::new(DeviceHandle::new(id, Arc::clone(self) as Arc<dyn Device>))
     }
 
+    /// The same device, opened once more: with its content as it is now.
+    pub(crate) fn another_opening(&self) -> Arc<Self> {
+        let capacity = usize::try_from(self.info.capacity).unwrap();
+        let opened = Self::with_block(capacity, self.info.block);
+        opened.scribble(0, &self.content(0, capacity));
+        opened
+    }
+
     pub(crate) fn fail_everything(&self, fail: bool) {
         self.inner.lock().unwrap().fail_all = fail;
     }

@@ -94,6 +94,23 @@ impl Volume {
         self.shape.store(Arc::new(shape));
     }
 
+    /// Has requests that begin now use a group that was opened anew, in the place of the one that it was.
+    pub fn use_reopened(&self, group: &Arc<Group>) {
+        let before = self.shape.load_full();
+        if !before.groups.iter().any(|known| known.number() == group.number()) {
+            return;
+        }
+        let groups = before.groups.iter().map(|known| match known {
+            known if known.number() == group.number() => Arc::clone(group),
+            other => Arc::clone(other),
+        });
+        self.shape.store(Arc::new(Shape {
+            capacity: before.capacity,
+            map: before.map.clone(),
+            groups: groups.collect(),
+        }));
+    }
+
     /// Sets what watches this volume's writes.
     pub fn watch(&self, hooks: Vec<Arc<dyn Hook>>) {
         self.hooks.store((!hooks.is_empty()).then(|| Arc::new(hooks)));
