@@ -2,7 +2,8 @@
 //! again.
 //!
 //! To the members it is as if a crash had come when the group stopped: what was acknowledged and not flushed may be
-//! missing, and opening the group deals with that as a start does.
+//! missing, and opening the group deals with that as a start does. Hosts stay attached, unlike after a crash: where
+//! something may be missing, their next flush fails.
 //!
 //! Invariants: who is in sync is decided by the stored record, as at a start; nothing was acknowledged after the group
 //! stopped. The old group changes nothing on a device any more before the new one is opened, and serves reads until that
@@ -273,7 +274,7 @@ impl Resuming {
         group.set_copy_paused(old.is_copy_paused());
         group.share_copy_limit(Arc::clone(&self.copy_limit));
         let group = Arc::new(group);
-        self.serve(&group);
+        self.serve(&group, may_lack(old, &group));
         self.rejoin(&group, &there).await;
         Ok(())
     }
@@ -316,14 +317,14 @@ impl Resuming {
     }
 
     /// Puts the group in the place of the one that stopped; whose its slices are stays as it was.
-    fn serve(&self, group: &Arc<Group>) {
+    fn serve(&self, group: &Arc<Group>, may_lack: bool) {
         let slot = GroupSlot::Serving {
             group: Arc::clone(group),
             tending: Tending::of(group, &self.keeper),
         };
         self.groups.borrow_mut().insert(group.number(), slot);
         for volume in self.volumes.borrow().values() {
-            volume.use_reopened(group);
+            volume.use_reopened(group, may_lack);
         }
     }
 
@@ -337,4 +338,16 @@ impl Resuming {
             }
         }
     }
+}
+
+/// Whether a member may have lost what was acknowledged and not flushed: not where it is open as it always was, and never
+/// refused a flush.
+fn may_lack(old: &Group, new: &Group) -> bool {
+    let is_as_it_was = |member| match (old.member_device(member), new.member_device(member)) {
+        (Some(before), Some(now)) => {
+            Arc::ptr_eq(&before.device(), &now.device()) && !before.could_not_flush()
+        }
+        (_, now) => now.is_none(),
+    };
+    (0..new.serving().len()).any(|member| !is_as_it_was(member))
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::device::Device;
 use crate::device::memory::Power;
 use crate::event::EventKind;
+use crate::io::target::Target as _;
 use crate::raid::{GroupState, Level, MemberStatus};
 
 const IN_SYNC: MemberStatus = MemberStatus::InSync;
@@ -55,6 +56,11 @@ fn states(appliance: &Appliance, id: GroupId) -> Vec<GroupState> {
     told(appliance).into_iter().filter_map(state).collect()
 }
 
+/// What the volume tells its hosts of.
+fn losses(appliance: &Appliance) -> u64 {
+    appliance.volume(VolumeNumber(0)).unwrap().losses()
+}
+
 #[test]
 fn a_group_whose_members_all_failed_resumes_when_they_answer_again_with_all_data() {
     for (level, count) in [(Level::Raid0, 2), (Level::Raid1, 2), (Level::Raid5, 3)] {
@@ -71,6 +77,8 @@ fn a_group_whose_members_all_failed_resumes_when_they_answer_again_with_all_data
             seconds(20).await;
             assert_eq!(state_of(&appliance, GROUP).await, Some(GroupState::Optimal));
             assert_eq!(statuses(&appliance).await, vec![IN_SYNC; count]);
+            // They are open as they were.
+            assert_eq!(losses(&appliance), 0);
             write(&appliance, 0, 5 * MIB, 9, 1 << 20).await.unwrap();
             flush(&appliance, 0).await;
             let events = told(&appliance);
@@ -176,7 +184,7 @@ fn a_device_that_could_not_flush_comes_back_only_when_somebody_returns_it() {
         let appliance = with_data(&bench, Level::Raid0, 2).await;
         fail(&bench, [0], true);
         let volume = appliance.volume(VolumeNumber(0)).unwrap();
-        crate::io::target::Target::flush(&*volume).await.unwrap_err();
+        volume.flush().await.unwrap_err();
         fail(&bench, [0], false);
         seconds(60).await;
         assert_eq!(state_of(&appliance, GROUP).await, Some(GroupState::Failed));
@@ -184,6 +192,7 @@ fn a_device_that_could_not_flush_comes_back_only_when_somebody_returns_it() {
         back.await.unwrap();
         seconds(1).await;
         assert_eq!(state_of(&appliance, GROUP).await, Some(GroupState::Optimal));
+        assert_eq!(losses(&appliance), 1);
         check_data(&appliance).await;
     });
 }
@@ -279,6 +288,8 @@ fn a_member_that_does_not_answer_as_it_is_open_is_opened_anew() {
         assert_eq!(state_of(&appliance, GROUP).await, Some(GroupState::Optimal));
         assert_eq!(opener.opened.load(Ordering::Relaxed), 2);
         check_data(&appliance).await;
+        // What it had not made durable may be missing: hosts are told.
+        assert_eq!(losses(&appliance), 1);
         let there = appliance.ledger.device(device_id(0)).unwrap().device();
         assert!(Arc::ptr_eq(&there, &bench.device(0)));
     });
