@@ -63,7 +63,7 @@ impl Edit {
             *to = *byte;
         }
         block[LOG_CRC..LOG_CRC + 4].fill(0);
-        let crc = crc32c::crc32c(&block);
+        let crc = crc_fast::crc32_iscsi(&block);
         block[LOG_CRC..LOG_CRC + 4].copy_from_slice(&crc.to_le_bytes());
         disk.poke(at, &block);
     }

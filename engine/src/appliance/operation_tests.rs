@@ -363,11 +363,11 @@ fn the_order_of_records_is_the_format() {
     };
     assert_eq!(index(&limit), 19);
     let device = super::tests::device_id(0);
-    assert_eq!(index(&Record::Spare { device, spare: None }), 20);
+    assert_eq!(index(&Record::Spare { device, spare: None }), 24);
     let care = CareSettings::default();
-    assert_eq!(index(&Record::GroupCare { group: GROUP, care }), 21);
+    assert_eq!(index(&Record::GroupCare { group: GROUP, care }), 25);
     let errors = crate::device::ErrorCounts::default();
-    assert_eq!(index(&Record::DeviceErrors { device, errors }), 22);
+    assert_eq!(index(&Record::DeviceErrors { device, errors }), 26);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Invariants: in any stretch of time, at most the limit times that stretch and [`BURST`] is copied, and one chunk more;
 //! who waits for its turn holds nothing. What a host's read makes equal on its way (R3) waits for no turn.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +59,40 @@ impl Turns {
         let from = self.due.map_or(kept, |due| due.max(kept));
         // Beyond what a clock can show: later than anybody waits.
         self.due = from.checked_add(cost).or(Some(from));
+    }
+}
+
+/// What hosts ask of a group, counted only while somebody wants to know.
+#[derive(Debug, Default)]
+pub(super) struct Foreground {
+    watchers: AtomicUsize,
+    requests: AtomicU64,
+}
+
+/// Has what hosts ask counted until it is dropped.
+pub(super) struct Watching<'a>(&'a Foreground);
+
+impl Foreground {
+    #[inline]
+    pub(super) fn note(&self) {
+        if self.watchers.load(Ordering::Relaxed) > 0 {
+            self.requests.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn watch(&self) -> Watching<'_> {
+        self.watchers.fetch_add(1, Ordering::Relaxed);
+        Watching(self)
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

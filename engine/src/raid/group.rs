@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::checks::{Checks, Formula};
 use super::commit::Turns;
-use super::copy_pace::CopyPace;
+use super::copy_pace::{CopyPace, Foreground};
 use super::layout::Layout;
 use super::membership::{Journal, Member, Members, Serving};
 use super::parity::{self, Parity};
@@ -61,6 +61,7 @@ pub struct Group {
     pub(super) work: tokio::sync::Notify,
     pub(super) halted: AtomicBool,
     pub(super) pace: CopyPace,
+    pub(super) foreground: Foreground,
     pub(super) scrubbing: Scrubbing,
     block: u32,
     /// Where the layout has sums.
@@ -167,6 +168,7 @@ impl Group {
             halted: AtomicBool::new(false),
             scrubbing: Scrubbing::new(&pace),
             pace,
+            foreground: Foreground::default(),
             block,
             parity,
             checks,
@@ -324,6 +326,7 @@ impl Group {
 
     /// Reads `range`, which lies within the capacity and is made of whole blocks.
     pub async fn read(&self, range: ByteRange) -> Result<Segments, IoError> {
+        self.foreground.note();
         if self.parity.is_some() {
             return self.read_rows(range).await;
         }

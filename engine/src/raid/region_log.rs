@@ -10,6 +10,7 @@
 //! one with the higher sequence counts; equal sequences have equal content.
 
 use crate::io::{BufSlice, IoBuf};
+use crate::types::crc::{crc32c, crc32c_of};
 use crate::types::sealed::COUNTERS_END;
 use crate::types::{ByteRange, GroupId};
 
@@ -125,7 +126,7 @@ pub(super) fn encode(group: GroupId, block: BlockId, image: &Image) -> BufSlice 
     for (place, word) in out[HEADER..].chunks_exact_mut(8).zip(image.words.iter()) {
         place.copy_from_slice(&word.to_le_bytes());
     }
-    let crc = crc32c::crc32c(out);
+    let crc = crc32c(out);
     out[20..24].copy_from_slice(&crc.to_le_bytes());
     buf.into_slice()
 }
@@ -143,9 +144,7 @@ pub(super) fn decode(group: GroupId, block: BlockId, bytes: &[u8]) -> Found {
         return Found::Nothing;
     }
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-    let mut crc = crc32c::crc32c(&bytes[..20]);
-    crc = crc32c::crc32c_append(crc, &[0; 4]);
-    crc = crc32c::crc32c_append(crc, &bytes[24..BLOCK]);
+    let crc = crc32c_of(&[&bytes[..20], &[0; 4], &bytes[24..BLOCK]]);
     let ours = bytes[..8] == MAGIC
         && word(8) == VERSION
         && word(12) == block.bitmap as u32

@@ -32,12 +32,8 @@ pub use findings::{ScrubFindings, ScrubMode, ScrubPlace, ScrubRun};
 const CHUNK: u64 = 256 << 10;
 /// What is looked through for written space at a time.
 const LOOK: u64 = 1 << 30;
-/// The share of its time that a scrub rests to see whether others use the members; where they do, how many times longer
-/// than it worked it rests.
-const REST_SHARE: u32 = 4;
-const REST_FOR_OTHERS: u32 = 4;
-/// What is shorter cannot be slept.
-const SHORTEST_REST: Duration = Duration::from_millis(1);
+/// How many times longer than it worked a scrub rests for hosts.
+const REST_FOR_HOSTS: u32 = 4;
 /// Longest rest: whatever a slow device takes for a chunk.
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
@@ -165,7 +161,8 @@ impl Group {
         if !self.scrubbing.pace.turn(chunk.len(), is_stopped).await {
             return Ok(ScrubStep::Held);
         }
-        let begun = Instant::now();
+        let (begun, requests) = (Instant::now(), self.foreground.requests());
+        let _watching = self.foreground.watch();
         let before = run.findings.repaired;
         if let Err(error) = self.scrub_chunk(chunk, run.mode, &mut run.findings).await {
             self.check_running()?;
@@ -179,7 +176,7 @@ impl Group {
         run.findings.done += chunk.len() * self.scrub_width();
         run.findings.total = run.findings.total.max(run.findings.done);
         let step = self.note_scrub(run, ScrubStep::On);
-        self.give_way(begun.elapsed()).await;
+        self.give_way(begun.elapsed(), requests).await;
         Ok(step)
     }
 
@@ -268,24 +265,12 @@ impl Group {
         }
     }
 
-    /// Rests for a part of the time that a chunk took, and for much longer where others used the members meanwhile.
-    async fn give_way(&self, took: Duration) {
+    /// Rests where hosts asked for something meanwhile, for longer than the chunk took.
+    async fn give_way(&self, took: Duration, requests: u64) {
         tokio::task::yield_now().await;
-        if took < SHORTEST_REST {
-            return;
+        if self.foreground.requests() != requests {
+            tokio::time::sleep((took * REST_FOR_HOSTS).min(LONGEST_REST)).await;
         }
-        let before = self.requests_of_members();
-        tokio::time::sleep((took / REST_SHARE).min(LONGEST_REST)).await;
-        if self.requests_of_members() != before {
-            tokio::time::sleep((took * REST_FOR_OTHERS).min(LONGEST_REST)).await;
-        }
-    }
-
-    /// Requests that the members were asked so far.
-    fn requests_of_members(&self) -> u64 {
-        let members = self.members.load();
-        let asked = members.all_writable().filter_map(|(_, device)| device.activity());
-        asked.map(|activity| activity.requests()).sum()
     }
 }
 

@@ -1,16 +1,20 @@
 //! Making copies equal: after a crash (R3), for a member that returned, for one that is new; and taking marks back.
 //!
 //! All three are one walk over the marked regions. A chunk is copied under an exclusive claim from the first member in
-//! sync to every other member that is written; never-written granules need nothing. The walk's place is the marks
+//! sync to every other member that is written, several at a time while no host asks for anything; never-written granules
+//! need nothing. The walk's place is the marks
 //! themselves, so it goes on after a restart where it stood.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::checks;
-use super::copy_pace::CopyLimit;
+use super::copy_pace::{CopyLimit, Foreground};
 use super::group::{Group, zeros};
 use super::layout::Piece;
 use super::regions::CopyProgress;
@@ -22,6 +26,100 @@ use crate::types::ByteRange;
 
 /// Bytes copied under one claim: host writes there wait so long.
 const CHUNK: u64 = 256 << 10;
+/// Chunks under way at once while no host is there.
+const AT_A_TIME: usize = 8;
+/// Beside hosts one chunk at a time is copied, so short that a request which meets it on a device hardly waits.
+const CHUNK_BESIDE_HOSTS: u64 = 16 << 10;
+/// Where so short a chunk takes so long, a device seeks, and longer ones make nobody wait much longer.
+const SEEKS: Duration = Duration::from_millis(4);
+/// Hosts are there for so long after a request.
+const HOSTS_STAY: Duration = Duration::from_millis(100);
+/// How many times longer than it worked it rests for hosts, and how long at the most.
+const REST_FOR_HOSTS: u32 = 2;
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// Whether hosts are there.
+struct Hosts<'a> {
+    foreground: &'a Foreground,
+    requests: u64,
+    seen: Option<Instant>,
+}
+
+impl<'a> Hosts<'a> {
+    fn of(foreground: &'a Foreground) -> Self {
+        Self {
+            foreground,
+            requests: foreground.requests(),
+            seen: None,
+        }
+    }
+
+    fn are_there(&mut self) -> bool {
+        let requests = self.foreground.requests();
+        if std::mem::replace(&mut self.requests, requests) != requests {
+            self.seen = Some(Instant::now());
+        }
+        self.seen.is_some_and(|seen| seen.elapsed() < HOSTS_STAY)
+    }
+}
+
+/// A chunk to be copied.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    region: u64,
+    /// How often a member had begun to join before the region's first chunk.
+    joins: u64,
+    chunk: ByteRange,
+    /// The last of its region.
+    is_last: bool,
+}
+
+/// The chunks of the marked regions, in the order of their addresses.
+struct Walk<'a> {
+    group: &'a Group,
+    from: u64,
+    region: Option<Step>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(group: &'a Group) -> Self {
+        Self {
+            group,
+            from: 0,
+            region: None,
+        }
+    }
+
+    /// The next chunk, of at most `longest` bytes.
+    fn next(&mut self, longest: u64) -> Option<Step> {
+        let rest = match self.region.take() {
+            Some(rest) => rest,
+            None => {
+                let regions = &self.group.regions;
+                let region = regions.next_to_sync(self.from)?;
+                self.from = region + 1;
+                Step {
+                    region,
+                    joins: regions.joins(),
+                    chunk: regions.region_range(region),
+                    is_last: true,
+                }
+            }
+        };
+        let end = rest.chunk.end().min((rest.chunk.start() / longest + 1) * longest);
+        let is_last = end == rest.chunk.end();
+        if !is_last {
+            let chunk = ByteRange::between(end, rest.chunk.end());
+            self.region = Some(Step { chunk, ..rest });
+        }
+        let chunk = ByteRange::between(rest.chunk.start(), end);
+        Some(Step {
+            chunk,
+            is_last,
+            ..rest
+        })
+    }
+}
 
 impl Group {
     /// Regions that still have to be made equal.
@@ -110,17 +208,47 @@ impl Group {
     /// Copies everything that is suspect or stale, then takes joining members in. Ends early, without an error, where
     /// nothing is to be done, or while it is paused.
     pub async fn sync(&self) -> Result<(), IoError> {
-        let mut from = 0;
+        let _watching = self.foreground.watch();
+        let mut walk = Walk::new(self);
+        let mut running = FuturesOrdered::new();
         let mut first_error = None;
-        while let Some(region) = self.regions.next_to_sync(from) {
-            let joins = self.regions.joins();
-            from = region + 1;
-            match self.sync_region(region).await {
-                Ok(true) => self.regions.synced(region, joins),
-                Ok(false) => return Ok(()),
-                // The others can still be made equal; this one keeps its mark.
-                Err(error) => drop(first_error.get_or_insert(error)),
+        let mut kept_mark = None;
+        let mut stopped = false;
+        let mut hosts = Hosts::of(&self.foreground);
+        let mut seeks = false;
+        loop {
+            let is_busy = hosts.are_there();
+            let (most, longest) = match is_busy {
+                false => (AT_A_TIME, CHUNK),
+                true if seeks => (1, CHUNK),
+                true => (1, CHUNK_BESIDE_HOSTS),
+            };
+            while !stopped && running.len() < most {
+                let Some(step) = walk.next(longest) else { break };
+                running.push_back(self.sync_step(step, is_busy));
             }
+            // In order of address, so that a region's last chunk comes last.
+            let Some((step, copied)) = running.next().await else {
+                break;
+            };
+            let took = copied.as_ref().map_or(None, |took| *took).unwrap_or_default();
+            seeks |= step.chunk.len() <= CHUNK_BESIDE_HOSTS && took > SEEKS;
+            let copied = copied.map(|took| took.is_some());
+            match copied {
+                Ok(true) if step.is_last && kept_mark != Some(step.region) => {
+                    self.regions.synced(step.region, step.joins);
+                }
+                Ok(true) => {}
+                Ok(false) => stopped = true,
+                // The others can still be made equal; this one keeps its mark.
+                Err(error) => {
+                    kept_mark = Some(step.region);
+                    first_error = first_error.or(Some(error));
+                }
+            }
+        }
+        if stopped {
+            return Ok(());
         }
         self.flush_members().await?;
         // Older updates may name a member that joins, and it has no part in them.
@@ -129,21 +257,24 @@ impl Group {
         first_error.map_or(Ok(()), Err)
     }
 
-    /// `false`: it was told to stop before the region's end.
-    async fn sync_region(&self, region: u64) -> Result<bool, IoError> {
+    /// How long the chunk took; `None`: it was told to stop before.
+    async fn sync_step(&self, step: Step, is_busy: bool) -> (Step, Result<Option<Duration>, IoError>) {
         if planted::is(Planted::SkipResync) {
-            return Ok(true);
+            return (step, Ok(Some(Duration::ZERO)));
         }
-        for chunk in self.regions.region_range(region).split_at_multiples(CHUNK) {
-            let written = self.regions.runs(chunk).filter(|(_, written)| *written);
-            let bytes = written.map(|(run, _)| run.len()).sum();
-            if !self.pace.turn(bytes, || self.copying_is_to_stop()).await {
-                return Ok(false);
-            }
-            self.copy_chunk(chunk).await?;
-            tokio::task::yield_now().await;
+        let written = self.regions.runs(step.chunk).filter(|(_, written)| *written);
+        let bytes = written.map(|(run, _)| run.len()).sum();
+        if !self.pace.turn(bytes, || self.copying_is_to_stop()).await {
+            return (step, Ok(None));
         }
-        Ok(true)
+        let begun = Instant::now();
+        let copied = self.copy_chunk(step.chunk).await;
+        let took = begun.elapsed();
+        tokio::task::yield_now().await;
+        if is_busy {
+            tokio::time::sleep((took * REST_FOR_HOSTS).min(LONGEST_REST)).await;
+        }
+        (step, copied.map(|()| Some(took)))
     }
 
     /// Makes what waits for a flush durable, and takes back the marks of regions that no write touched since the last

@@ -48,6 +48,7 @@ impl Group {
     /// Writes `data` at `at`; whole blocks within the capacity. Writes that overlap must not run together: the volume
     /// sees to that.
     pub async fn write(&self, at: u64, data: BufSlice, fua: bool) -> Result<(), IoError> {
+        self.foreground.note();
         let range = ByteRange::between(at, at + data.len() as u64);
         self.write_part(Part {
             range,

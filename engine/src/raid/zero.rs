@@ -29,6 +29,7 @@ impl Group {
 
     /// `range` reads zeros afterwards; with `unmap` the members give the space back. Whole blocks within the capacity.
     pub async fn zero(&self, range: ByteRange, unmap: bool, fua: bool) -> Result<(), IoError> {
+        self.foreground.note();
         self.check_running()?;
         if self.parity.is_some() {
             if let Some(rows) = self.whole_rows(range) {

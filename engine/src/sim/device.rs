@@ -222,7 +222,7 @@ impl Disk {
         match request {
             Request::Read { at, buf } => stage.trace(format_args!("d{disk} #{op} read {at}+{}", buf.len())),
             Request::Write { at, data, fua } => {
-                let (len, sum) = (data.len(), crc32c::crc32c(data.as_slice()));
+                let (len, sum) = (data.len(), crate::types::crc::crc32c(data.as_slice()));
                 stage.trace(format_args!("d{disk} #{op} write {at}+{len} fua={fua} {sum:08x}"));
             }
             Request::Flush => stage.trace(format_args!("d{disk} #{op} flush")),

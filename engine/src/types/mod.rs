@@ -1,6 +1,7 @@
 //! Words that every layer shares: sizes and ranges of bytes, numbers of objects, emulation types.
 
 pub mod bytes;
+pub mod crc;
 pub mod extent;
 pub mod geometry;
 pub mod ids;

@@ -40,12 +40,12 @@ pub fn seal<T: Serialize>(kind: Kind, body: &T) -> Vec<u8> {
         postcard::to_extend(body, out).expect("plain data with known lengths always serialises into memory");
     let body = &out[HEADER_LEN..];
     let len = u32::try_from(body.len()).expect("a record is far below 4 GiB");
-    let body_crc = crc32c::crc32c(body);
+    let body_crc = crate::types::crc::crc32c(body);
     out[..8].copy_from_slice(&kind.magic);
     out[8..12].copy_from_slice(&kind.version.to_le_bytes());
     out[12..16].copy_from_slice(&len.to_le_bytes());
     out[16..20].copy_from_slice(&body_crc.to_le_bytes());
-    let header_crc = crc32c::crc32c(&out[..20]);
+    let header_crc = crate::types::crc::crc32c(&out[..20]);
     out[20..24].copy_from_slice(&header_crc.to_le_bytes());
     out
 }
@@ -54,7 +54,7 @@ pub fn seal<T: Serialize>(kind: Kind, body: &T) -> Vec<u8> {
 pub fn body_len(kind: Kind, header: &[u8]) -> Result<usize, SealError> {
     let header: &[u8; HEADER_LEN] = header.first_chunk().ok_or(SealError::Invalid)?;
     let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four bytes"));
-    if header[..8] != kind.magic || word(20) != crc32c::crc32c(&header[..20]) {
+    if header[..8] != kind.magic || word(20) != crate::types::crc::crc32c(&header[..20]) {
         return Err(SealError::Invalid);
     }
     let found = word(8);
@@ -72,7 +72,7 @@ pub fn open_body(kind: Kind, bytes: &[u8]) -> Result<&[u8], SealError> {
     let len = body_len(kind, bytes)?;
     let body = bytes[HEADER_LEN..].get(..len).ok_or(SealError::Invalid)?;
     let crc = u32::from_le_bytes(bytes[16..20].try_into().expect("four bytes"));
-    (crc32c::crc32c(body) == crc)
+    (crate::types::crc::crc32c(body) == crc)
         .then_some(body)
         .ok_or(SealError::Invalid)
 }

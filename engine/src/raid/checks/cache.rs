@@ -172,18 +172,26 @@ impl MemberChecks {
     pub(super) fn compare(&self, at: u64, values: &Values) -> Compared {
         let mut unfit = Unfit::default();
         let mut pages = self.lock();
-        for (block, &value) in (at / BLOCK..).zip(values) {
-            let (number, index) = place(block);
-            let Some(page) = pages.pages.get_mut(&number).filter(|page| page.knows(index)) else {
+        let mut rest = values.as_slice();
+        let mut block = at / BLOCK;
+        while !rest.is_empty() {
+            let (number, first) = place(block);
+            let (here, behind) = rest.split_at(rest.len().min(ENTRIES - first));
+            let known = |page: &Page| (first..first + here.len()).all(|index| page.knows(index));
+            let Some(page) = pages.pages.get_mut(&number).filter(|page| known(page)) else {
                 return Compared::Unknown(number);
             };
             page.used = true;
-            if page.values[index] != value {
-                unfit.at.push(block * BLOCK);
+            for ((block, &stored), &value) in (block..).zip(&page.values[first..]).zip(here) {
+                if stored != value {
+                    unfit.at.push(block * BLOCK);
+                }
+                if stored == !value {
+                    unfit.lost.push(block * BLOCK);
+                }
             }
-            if page.values[index] == !value {
-                unfit.lost.push(block * BLOCK);
-            }
+            rest = behind;
+            block += here.len() as u64;
         }
         Compared::Unfit(unfit)
     }

@@ -53,7 +53,7 @@ pub(super) struct Formula {
 impl Formula {
     pub(super) fn of(group: GroupId) -> Self {
         Self {
-            group: crc32c::crc32c(group.0.as_bytes()),
+            group: crate::types::crc::crc32c(group.0.as_bytes()),
         }
     }
 
@@ -63,13 +63,13 @@ impl Formula {
         let blocks = data.chunks_exact(BLOCK_LEN);
         (at / BLOCK..)
             .zip(blocks)
-            .map(|(block, data)| crc32c::crc32c(data) ^ self.place(block))
+            .map(|(block, data)| crate::types::crc::crc32c(data) ^ self.place(block))
             .collect()
     }
 
     /// The checksums of blocks of zeros.
     fn of_zeros(self, range: ByteRange) -> Values {
-        let zeros = crc32c::crc32c(&[0; BLOCK_LEN]);
+        let zeros = crate::types::crc::crc32c(&[0; BLOCK_LEN]);
         range
             .units(BLOCK)
             .map(|block| zeros ^ self.place(block))

@@ -64,7 +64,7 @@ fn parse(mode: Mode, stream: &[u8], cuts: &[usize]) -> (Vec<String>, Option<Tran
 
 fn words(request: &Request) -> String {
     if let Command::Write { at, data, fua } = &request.command {
-        let sum = crc32c::crc32c(data.as_slice());
+        let sum = crate::types::crc::crc32c(data.as_slice());
         return format!(
             "{} write {at}+{} fua {fua} sum {sum:x}",
             request.cookie,

@@ -1,6 +1,7 @@
 //! Little-endian fields and checksums of the journal's blocks.
 
 use crate::types::GroupId;
+use crate::types::crc::crc32c_of;
 
 pub(super) fn put(out: &mut [u8], at: usize, bytes: &[u8]) {
     out[at..at + bytes.len()].copy_from_slice(bytes);
@@ -37,9 +38,7 @@ pub(super) fn has_head(bytes: &[u8], magic: [u8; 8], version: u32, group: GroupI
 
 /// CRC32C of `bytes` with the field for it taken as zero.
 fn checksum(bytes: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&bytes[..CRC_AT]);
-    let crc = crc32c::crc32c_append(crc, &[0; 4]);
-    crc32c::crc32c_append(crc, &bytes[CRC_AT + 4..])
+    crc32c_of(&[&bytes[..CRC_AT], &[0; 4], &bytes[CRC_AT + 4..]])
 }
 
 pub(super) fn seal(out: &mut [u8]) {

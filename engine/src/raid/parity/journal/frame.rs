@@ -73,7 +73,7 @@ pub(crate) struct StoredPart {
 impl StoredPart {
     /// Whether `payload` is what the part was written with.
     pub(crate) fn is_payload(&self, payload: &[u8]) -> bool {
-        payload.len() as u64 == self.range.len() && crc32c::crc32c(payload) == self.crc
+        payload.len() as u64 == self.range.len() && crate::types::crc::crc32c(payload) == self.crc
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn encode(area: &Area, head: &FrameHead, parts: &[Part<'_>]) -> BufSl
         put(entry, 8, &part.at.to_le_bytes());
         put(entry, 16, &(part.data.len() as u64).to_le_bytes());
         put(entry, 24, &part.update.to_le_bytes());
-        put(entry, 28, &crc32c::crc32c(part.data).to_le_bytes());
+        put(entry, 28, &crate::types::crc::crc32c(part.data).to_le_bytes());
         put(payloads, filled, part.data);
         filled += part.data.len();
     }
