@@ -71,7 +71,7 @@ pub use open::{NewAppliance, OpenError, OpenOptions};
 pub use operation::{Answer, DeviceMade, ExportMade, GroupMade, VolumeMade};
 pub use preview::GroupPreview;
 pub use records::{ApplianceSettings, DeviceRecord, ExportRecord, VolumeRecord};
-pub use resume::Opener;
+pub use resume::{Opener, Opening};
 pub use scrubs::{ScrubEnded, ScrubSchedule};
 pub use settings::SettingsChange;
 pub use spares::SpareFor;

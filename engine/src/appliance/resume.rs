@@ -38,10 +38,13 @@ use crate::types::{ApplianceId, DeviceId, GroupId};
 /// How long a member may take to answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
+/// A device that is being opened, or why it cannot be.
+pub type Opening = Pin<Box<dyn Future<Output = Result<Arc<dyn Device>, String>>>>;
+
 /// Opens devices anew where they are known to be found.
 pub trait Opener: Send + Sync {
-    /// Opens the device that is expected to be this one; called on the appliance's thread. Else why it cannot be.
-    fn open(&self, device: DeviceId) -> Pin<Box<dyn Future<Output = Result<Arc<dyn Device>, String>>>>;
+    /// Opens the device that is expected to be this one; called on the appliance's thread.
+    fn open(&self, device: DeviceId) -> Opening;
 }
 
 impl Appliance {

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::spare_tests::{OTHER, members, second_mirror, seconds, state_of, told};
 use super::tests::{Bench, GROUP, MIB, VOLUME, device_id, flush, read, run, volume, write};
 use super::*;
-use crate::device::Device;
 use crate::device::memory::Power;
+use crate::device::{Device, DeviceError};
 use crate::event::EventKind;
 use crate::io::target::Target as _;
 use crate::raid::{GroupState, Level, MemberStatus};
@@ -254,10 +254,7 @@ struct ByNumber {
 }
 
 impl Opener for ByNumber {
-    fn open(
-        &self,
-        device: DeviceId,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Arc<dyn Device>, String>>>> {
+    fn open(&self, device: DeviceId) -> Opening {
         self.opened.fetch_add(1, Ordering::Relaxed);
         let index = (0..self.devices.len()).find(|&index| device_id(index) == device);
         let device = index.map(|index| Arc::clone(&self.devices[index]));
@@ -292,6 +289,33 @@ fn a_member_that_does_not_answer_as_it_is_open_is_opened_anew() {
         assert_eq!(losses(&appliance), 1);
         let there = appliance.ledger.device(device_id(0)).unwrap().device();
         assert!(Arc::ptr_eq(&there, &bench.device(0)));
+    });
+}
+
+#[test]
+fn a_device_that_left_something_unanswered_is_taken_only_where_it_is_opened_anew() {
+    run(async {
+        let bench = Bench::new(5);
+        let appliance = with_data(&bench, Level::Raid0, 2).await;
+        bench.devices[0].fail_with(Some(DeviceError::Timeout));
+        write(&appliance, 0, 0, 7, 4096).await.unwrap_err();
+        bench.devices[0].fail_with(None);
+        seconds(60).await;
+        assert_eq!(state_of(&appliance, GROUP).await, Some(GroupState::Failed));
+        // It is still the same opening.
+        let back = appliance.return_device(bench.op(), bench.device(0));
+        back.await.unwrap();
+        seconds(60).await;
+        assert_eq!(state_of(&appliance, GROUP).await, Some(GroupState::Failed));
+        let anew = bench.devices[0].another_opening() as Arc<dyn Device>;
+        let opener = ByNumber {
+            devices: vec![anew],
+            opened: AtomicU64::new(0),
+        };
+        appliance.set_opener(Arc::new(opener));
+        seconds(20).await;
+        assert_eq!(state_of(&appliance, GROUP).await, Some(GroupState::Optimal));
+        check_data(&appliance).await;
     });
 }
 

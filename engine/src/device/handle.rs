@@ -284,6 +284,24 @@ mod tests {
     const LEN: usize = 64 << 10;
 
     #[test]
+    fn a_handle_that_was_superseded_reads_and_changes_nothing() {
+        let memory = crate::device::memory::MemoryDevice::new(1 << 20);
+        let device = memory.open_as(DeviceId(uuid::Uuid::nil()));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let data = |fill| IoBuf::from_slice(&[fill; LEN]).into_slice();
+            device.write(0, data(7), false).await.unwrap();
+            device.supersede();
+            let range = ByteRange::between(0, LEN as u64);
+            assert!(device.write(0, data(8), true).await.is_err());
+            assert!(device.zero(range, false).await.is_err());
+            assert!(device.flush().await.is_err());
+            assert_eq!(device.read(0, LEN).await.unwrap().as_slice(), [7; LEN]);
+            assert_eq!(device.failure(), None);
+        });
+    }
+
+    #[test]
     fn a_file_that_was_cut_off_fails_at_the_first_read_of_what_it_lacks_and_at_a_flush() {
         let plane = DataPlane::start(1).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,10 +1,9 @@
 //! From where a device is said to be to the open device.
 
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 
-use ashlar_engine::appliance::Opener;
+use ashlar_engine::appliance::{Opener, Opening};
 use ashlar_engine::device::remote::{ConnectError, RemoteDevice, RemoteOptions};
 use ashlar_engine::device::{CachePolicy, Device, LocalDevice, OpenError, OpenOptions, block, file};
 use ashlar_engine::nbd::uri::{NbdUri, UriError};
@@ -32,7 +31,7 @@ pub enum SourceError {
 pub(super) struct WhereNoted(pub(super) Arc<Locations>);
 
 impl Opener for WhereNoted {
-    fn open(&self, device: DeviceId) -> Pin<Box<dyn Future<Output = Result<Arc<dyn Device>, String>>>> {
+    fn open(&self, device: DeviceId) -> Opening {
         let source = self.0.of(device.0);
         Box::pin(async move {
             let source = source.ok_or_else(|| "where it is found on this machine is not known".to_owned())?;
