@@ -6,10 +6,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -18,6 +20,7 @@ use super::error::VerbError;
 use super::health::{Health, Sight};
 use super::journal::Ledger;
 use super::records::{Record, Truth};
+use super::resume::{Opener, Resuming};
 use super::spares::SpareFor;
 use super::watch::Watch;
 use super::{CareSettings, GroupSlot, Groups};
@@ -35,10 +38,12 @@ const STORE_PERIOD: Duration = Duration::from_secs(60);
 const CHECK_PERIOD: Duration = Duration::from_secs(10 * 60);
 /// Before a place is given to a spare again after that could not be done.
 const AGAIN: Duration = Duration::from_secs(60);
+/// How often it is looked whether groups that stopped can resume.
+const RESUME_PERIOD: Duration = Duration::from_secs(5);
 /// What is read of a spare.
 const CHECKED: usize = 64 << 10;
 
-type Turn = Rc<tokio::sync::Mutex<()>>;
+pub(super) type Turn = Rc<tokio::sync::Mutex<()>>;
 
 /// A member's place with the device that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +70,9 @@ struct Care {
     lacks: RefCell<BTreeMap<Place, Lack>>,
     /// Why spares could not be read the last time.
     unreadable: RefCell<BTreeMap<DeviceId, String>>,
+    resuming: Resuming,
+    /// Told when stopped groups are to be looked at without waiting.
+    returned: Notify,
     is_ending: Cell<bool>,
     ending: Notify,
 }
@@ -85,7 +93,13 @@ impl Drop for Caring {
 }
 
 impl Caring {
-    pub(super) fn over(ledger: &Arc<Ledger>, groups: &Groups, watch: &Rc<Watch>, turn: &Turn) -> Self {
+    pub(super) fn over(
+        ledger: &Arc<Ledger>,
+        groups: &Groups,
+        watch: &Rc<Watch>,
+        turn: &Turn,
+        resuming: Resuming,
+    ) -> Self {
         let care = Care {
             ledger: Arc::clone(ledger),
             groups: Rc::clone(groups),
@@ -94,6 +108,8 @@ impl Caring {
             health: RefCell::default(),
             lacks: RefCell::default(),
             unreadable: RefCell::default(),
+            resuming,
+            returned: Notify::new(),
             is_ending: Cell::default(),
             ending: Notify::new(),
         };
@@ -124,6 +140,16 @@ impl Caring {
             tracing::error!(%error, "the care for spares failed");
         }
         self.care.store_errors().await;
+    }
+
+    /// A device of a group that stopped is there again.
+    pub(super) fn look_at_stopped(&self) {
+        self.care.returned.notify_one();
+    }
+
+    /// From now on devices are opened anew by this.
+    pub(super) fn set_opener(&self, opener: Arc<dyn Opener>) {
+        *self.care.resuming.opener.borrow_mut() = Some(opener);
     }
 
     /// As it was when it was looked at last.
@@ -157,7 +183,25 @@ impl Care {
             round.set(round.get() + 1);
             self.check_spares(round.get()).await;
         });
-        tokio::join!(look, store, check);
+        tokio::join!(look, store, check, self.resume());
+    }
+
+    /// Has groups that stopped resume. Looking for their members changes nothing, and is cut off at the end.
+    async fn resume(&self) {
+        loop {
+            let mut ending = pin!(self.ending.notified());
+            if self.is_ending.get() {
+                return;
+            }
+            let look = pin!(async {
+                let _ = tokio::time::timeout(RESUME_PERIOD, self.returned.notified()).await;
+                self.resuming.look().await
+            });
+            match select(look, ending.as_mut()).await {
+                Either::Left((found, _)) => self.resuming.resume_all(found).await,
+                Either::Right(_) => return,
+            }
+        }
     }
 
     /// Waits before each time.

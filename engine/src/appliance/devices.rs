@@ -202,7 +202,7 @@ impl Appliance {
             let mut records = device_records(&made, handle.info().capacity, new.name);
             records.push(answered(operation, &made));
             self.ledger.store.commit(records).await?;
-            self.admit_device(&handle, superblock).await;
+            self.ledger.admit(&handle, superblock).await;
             self.renew_holders().await;
             Ok(made)
         })
@@ -267,16 +267,6 @@ impl Appliance {
             Some((number, truth.group_of(id).map(|group| group.number)))
         });
         looked.await.ok_or(VerbError::NoSuchDevice(id))
-    }
-
-    /// Takes a device among those that are there; what failed on it before counts on.
-    pub(super) async fn admit_device(&self, handle: &Arc<DeviceHandle>, superblock: Superblock) {
-        handle.carry_on(self.ledger.errors(handle.id()).await);
-        let present = Present {
-            handle: Arc::clone(handle),
-            superblock,
-        };
-        self.ledger.present().insert(handle.id(), present);
     }
 }
 

@@ -298,7 +298,7 @@ impl Appliance {
         records: Vec<Record>,
     ) -> Result<Result<Arc<Group>, OpenError>, VerbError> {
         let record = GroupRecord::new(new, &self.ids);
-        let devices = self.member_devices(&record);
+        let devices = self.ledger.member_devices(&record);
         for (member, device) in devices.iter().flatten().enumerate() {
             Group::format_member(&record, device, record.members[member].log).await?;
             Group::begin_journal(&record, member, device).await?;
@@ -313,14 +313,6 @@ impl Appliance {
         let journal = Arc::clone(&self.ledger) as Arc<dyn Journal>;
         let opened = Group::open(record, devices, journal).await;
         Ok(opened.map(Arc::new))
-    }
-
-    pub(super) fn member_devices(&self, record: &GroupRecord) -> Vec<Option<Arc<DeviceHandle>>> {
-        record
-            .members
-            .iter()
-            .map(|member| self.ledger.device(member.device))
-            .collect()
     }
 
     /// Takes a group into service; `slices` of it are free until volumes are restored.
@@ -354,7 +346,7 @@ impl Appliance {
                 tending.end().await;
             }
             self.forget_slices(number);
-            for device in self.member_devices(&group.record()).into_iter().flatten() {
+            for device in self.ledger.member_devices(&group.record()).into_iter().flatten() {
                 // The label of a group that is gone means nothing; clearing it is a kindness to whoever examines it.
                 let _ = self.ledger.relabel(&device, None).await;
             }

@@ -97,6 +97,22 @@ impl Ledger {
         self.present().get(&id).map(|present| Arc::clone(&present.handle))
     }
 
+    /// The devices of a group's members that are there.
+    pub(super) fn member_devices(&self, record: &GroupRecord) -> Vec<Option<Arc<DeviceHandle>>> {
+        let members = record.members.iter();
+        members.map(|member| self.device(member.device)).collect()
+    }
+
+    /// Takes a device among those that are there; what failed on it before counts on.
+    pub(super) async fn admit(&self, handle: &Arc<DeviceHandle>, superblock: Superblock) {
+        handle.carry_on(self.errors(handle.id()).await);
+        let present = Present {
+            handle: Arc::clone(handle),
+            superblock,
+        };
+        self.present().insert(handle.id(), present);
+    }
+
     /// What failed on a device so far.
     pub(super) async fn errors(&self, id: DeviceId) -> ErrorCounts {
         match self.device(id) {
@@ -133,9 +149,7 @@ impl Ledger {
             .cloned()
             .collect();
         let chosen = choose_holders(there, &named);
-        let unchanged =
-            chosen.len() == named.len() && chosen.iter().all(|(device, _)| named.contains(&device.id()));
-        if unchanged {
+        if self.store.is_held_by(&chosen).await {
             Ok(())
         } else {
             self.store.take_holders(chosen, false).await

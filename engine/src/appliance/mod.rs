@@ -27,6 +27,7 @@ mod out_of_service;
 mod owned_slices;
 mod preview;
 pub mod records;
+mod resume;
 mod scrub;
 mod scrubs;
 mod settings;
@@ -70,6 +71,7 @@ pub use open::{NewAppliance, OpenError, OpenOptions};
 pub use operation::{Answer, DeviceMade, ExportMade, GroupMade, VolumeMade};
 pub use preview::GroupPreview;
 pub use records::{ApplianceSettings, DeviceRecord, ExportRecord, VolumeRecord};
+pub use resume::{Opener, Opening};
 pub use scrubs::{ScrubEnded, ScrubSchedule};
 pub use settings::SettingsChange;
 pub use spares::SpareFor;
@@ -129,7 +131,7 @@ pub struct Appliance {
     /// Of all groups together.
     copy_limit: Arc<CopyLimit>,
     working: RefCell<Working>,
-    /// Held by the verb that runs, and while a spare takes a place.
+    /// Held by the verb that runs, while a spare takes a place, and while a group that stopped is opened anew.
     turn: Rc<tokio::sync::Mutex<()>>,
     caring: Caring,
 }
@@ -207,6 +209,8 @@ mod device_tests;
 mod exports_tests;
 #[cfg(test)]
 mod operation_tests;
+#[cfg(test)]
+mod resume_tests;
 #[cfg(test)]
 mod spare_tests;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::names::check_name;
 use super::operation::{DeviceMade, answered};
 use super::out_of_service::keep_out;
 use super::records::{ApplianceSettings, Record, Truth, VolumeTruth};
+use super::resume::Resuming;
 use super::scrub::Keeper;
 use super::start::{Start, Starts, UNSOUND, WaitingGroup, all_wait, decide, restore_allocators, wait};
 use super::watch::Watch;
@@ -33,8 +34,7 @@ use crate::logical_device::SliceLength;
 use crate::map::VolumeMap;
 use crate::metadata::{HolderCopy, Store, StoreError, elect};
 use crate::planted::{self, Planted};
-use crate::raid::membership::Journal;
-use crate::raid::{Group, GroupRecord, MemberStatus};
+use crate::raid::{GroupRecord, MemberStatus};
 use crate::types::{
     ApplianceId, ByteRange, DeviceId, DeviceNumber, GroupId, GroupNumber, IdSource, OperationId,
 };
@@ -153,22 +153,36 @@ impl Appliance {
         let (groups, volumes) = (Rc::default(), Rc::default());
         let watch = Watch::new(&ledger, &groups, &volumes, events);
         let turn = Rc::default();
+        let keeper = Keeper {
+            ledger: Arc::clone(&ledger),
+            events: Arc::clone(&watch.events),
+            clock: Rc::default(),
+        };
+        let copy_limit = Arc::default();
+        let resuming = Resuming {
+            id,
+            ledger: Arc::clone(&ledger),
+            groups: Rc::clone(&groups),
+            volumes: Rc::clone(&volumes),
+            watch: Rc::clone(&watch),
+            turn: Rc::clone(&turn),
+            keeper: keeper.clone(),
+            copy_limit: Arc::clone(&copy_limit),
+            opener: RefCell::default(),
+            seen: RefCell::default(),
+        };
         Self {
             id,
             ids,
-            keeper: Keeper {
-                ledger: Arc::clone(&ledger),
-                events: Arc::clone(&watch.events),
-                clock: Rc::default(),
-            },
-            caring: Caring::over(&ledger, &groups, &watch, &turn),
+            keeper,
+            caring: Caring::over(&ledger, &groups, &watch, &turn, resuming),
             watch,
             ledger,
             groups,
             volumes,
             registry,
             export_counters: RefCell::default(),
-            copy_limit: Arc::default(),
+            copy_limit,
             working: RefCell::default(),
             turn,
         }
@@ -310,35 +324,8 @@ impl Appliance {
             );
             return Ok(());
         }
-        let devices = self.member_devices(&record);
-        let in_sync: Vec<_> = record
-            .members
-            .iter()
-            .zip(&devices)
-            .filter(|(member, _)| member.status == MemberStatus::InSync)
-            .filter_map(|(_, device)| device.clone())
-            .collect();
-        // Before anything is written that an absent member would miss.
-        let recorded = self.ledger.record(&record, &in_sync).await;
-        let journal = Arc::clone(&self.ledger) as Arc<dyn Journal>;
-        let opened = match recorded {
-            Ok(()) => Group::open(record, devices, journal)
-                .await
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match opened {
-            Ok(group) => {
-                let looked = self.ledger.store.read(|truth| {
-                    let scrubs = truth.scrubs.get(&id);
-                    let scrub = scrubs.and_then(|scrubs| scrubs.running.clone());
-                    (truth.copy_limits.get(&id).copied(), scrub)
-                });
-                let (limit, scrub) = looked.await;
-                group.set_standing_copy_limit(limit);
-                group.set_scrub(scrub);
-                self.serve_group(Arc::new(group), slice, slices);
-            }
+        match self.ledger.open_group(record).await {
+            Ok(group) => self.serve_group(Arc::new(group), slice, slices),
             Err(error) => {
                 tracing::error!(group = %number, error, "RAID group cannot be opened");
                 self.hold_back(number, id, wait("it could not be opened", &[]));
@@ -382,17 +369,11 @@ impl Appliance {
             if handle.failure().is_some() {
                 continue;
             }
-            let out = self.groups.borrow().values().any(|slot| match slot {
-                GroupSlot::Serving { group, .. } => {
-                    let record = group.record();
-                    record
-                        .member(handle.id())
-                        .is_some_and(|at| record.members[at].status != MemberStatus::InSync)
-                }
-                GroupSlot::Waiting { .. } => false,
-            });
-            if out {
-                self.rejoin(&handle, &superblock).await;
+            let Some((group, member)) = self.place_of(handle.id()).await else {
+                continue;
+            };
+            if group.record().members[member].status != MemberStatus::InSync {
+                self.ledger.rejoin(&group, &handle, &superblock).await;
             }
         }
     }

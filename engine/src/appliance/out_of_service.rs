@@ -18,7 +18,7 @@ use crate::device::{Device, DeviceHandle};
 use crate::metadata::Store;
 use crate::planted::{self, Planted};
 use crate::raid::membership::Serving;
-use crate::raid::{Group, GroupRecord, MemberStatus};
+use crate::raid::{Group, GroupRecord, GroupState, MemberStatus};
 use crate::types::{DeviceId, DeviceNumber, GroupNumber, OperationId};
 
 /// Why a device is out of service that was taken out.
@@ -107,8 +107,8 @@ impl Appliance {
     }
 
     /// Takes a device of this appliance into service again that was absent, had failed or was taken out: its group begins
-    /// to copy to it what it missed. The device must have been opened anew. Once it is in service, what keeps it out of
-    /// its group shows in the group's state.
+    /// to copy to it what it missed; one that stopped resumes where enough members are there with it. The device must have
+    /// been opened anew. Once it is in service, what keeps it out of its group shows in the group's state.
     pub async fn return_device(
         &self,
         operation: OperationId,
@@ -123,10 +123,14 @@ impl Appliance {
             let id = found.device;
             let (number, _) = self.known_device(id).await?;
             let known = self.ledger.device(id);
-            if known.is_some_and(|known| known.failure().is_none()) {
+            if known.as_ref().is_some_and(|known| known.failure().is_none()) {
                 return Err(VerbError::DeviceServes(number));
             }
-            self.leave_group(id, number).await?;
+            let stopped = self.place_of(id).await;
+            let stopped = stopped.filter(|(group, _)| group.state() == GroupState::Failed);
+            if stopped.is_none() {
+                self.leave_group(id, number).await?;
+            }
             let made = DeviceMade { number, id };
             let back = Record::DeviceTakenOut {
                 device: id,
@@ -137,8 +141,15 @@ impl Appliance {
                 .commit(vec![back, answered(operation, &made)])
                 .await?;
             let handle = Arc::new(DeviceHandle::new(id, device));
-            self.admit_device(&handle, found.clone()).await;
-            self.rejoin(&handle, &found).await;
+            if let Some(before) = known {
+                handle.doubt_as(&before);
+            }
+            self.ledger.admit(&handle, found.clone()).await;
+            match self.place_of(id).await {
+                Some(_) if stopped.is_some() => self.caring.look_at_stopped(),
+                Some((group, _)) => self.ledger.rejoin(&group, &handle, &found).await,
+                None => {}
+            }
             self.renew_holders().await;
             Ok(made)
         })
@@ -146,7 +157,7 @@ impl Appliance {
     }
 
     /// The serving group of a device, and its place there.
-    async fn place_of(&self, id: DeviceId) -> Option<(Arc<Group>, usize)> {
+    pub(super) async fn place_of(&self, id: DeviceId) -> Option<(Arc<Group>, usize)> {
         let known = self
             .ledger
             .store
@@ -166,21 +177,5 @@ impl Appliance {
         }
         let group = group.number();
         Err(VerbError::NotRedundant { device, group })
-    }
-
-    /// Has a device that is there again join its group, where its past allows it.
-    pub(super) async fn rejoin(&self, handle: &Arc<DeviceHandle>, superblock: &Superblock) {
-        let Some((group, member)) = self.place_of(handle.id()).await else {
-            return;
-        };
-        let record = group.record();
-        let blank = record.members[member].status == MemberStatus::Blank;
-        if !blank && !descends(&record, superblock) {
-            tracing::warn!(device = %superblock.number, "the device's past differs from its group's: it is not taken in");
-            return;
-        }
-        if let Err(error) = group.join(member, Arc::clone(handle)).await {
-            tracing::warn!(device = %superblock.number, %error, "member cannot be taken in again");
-        }
     }
 }

@@ -1,16 +1,20 @@
 //! Which groups may start (R6), and which slices of them are whose.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Working;
-use super::journal::{self, Present};
+use super::journal::{self, Ledger, Present};
 use super::open::OpenOptions;
 use super::out_of_service::descends;
 use super::records::{GroupSlices, Truth};
+use crate::device::DeviceHandle;
+use crate::device::superblock::Superblock;
 use crate::logical_device::{Allocator, SliceState, Slices};
 use crate::metadata::{Elected, Store};
 use crate::planted::{self, Planted};
-use crate::raid::{GroupRecord, MemberStatus};
+use crate::raid::membership::Journal;
+use crate::raid::{Group, GroupRecord, MemberStatus};
 use crate::types::{DeviceId, EmulationType, GroupId, GroupNumber, IdSource, VolumeNumber};
 
 /// Owner of slices that could not be cleared: no volume has this number.
@@ -112,12 +116,7 @@ fn decide_group(
             best
         }
     });
-    let there = |device: DeviceId| {
-        found
-            .iter()
-            .any(|found| found.handle.id() == device && descends(&newest, &found.superblock))
-    };
-    let absent: Vec<DeviceId> = newest.in_sync().filter(|device| !there(*device)).collect();
+    let absent = absent_members(&newest, found.iter().map(|found| &found.superblock));
     let may_start =
         elected.quorum || absent.is_empty() || options.force || planted::is(Planted::NewestPresentWins);
     if !may_start {
@@ -126,10 +125,33 @@ fn decide_group(
             &absent,
         ));
     }
+    match without(newest, &absent, ids) {
+        Some(record) => Start::Now(Box::new(record)),
+        None => Start::Wait(wait("too many members are absent", &absent)),
+    }
+}
+
+/// The members in sync that are not among these devices, or whose past differs from the group's.
+pub(super) fn absent_members<'a>(
+    record: &GroupRecord,
+    found: impl Iterator<Item = &'a Superblock>,
+) -> Vec<DeviceId> {
+    let there: Vec<DeviceId> = found
+        .filter(|superblock| descends(record, superblock))
+        .map(|superblock| superblock.device)
+        .collect();
+    record
+        .in_sync()
+        .filter(|device| !there.contains(device))
+        .collect()
+}
+
+/// The record with absent members out; `None` where the others do not hold everything.
+pub(super) fn without(record: GroupRecord, absent: &[DeviceId], ids: &IdSource) -> Option<GroupRecord> {
     let record = if absent.is_empty() {
-        newest
+        record
     } else {
-        newest.changed(ids, |members| {
+        record.changed(ids, |members| {
             for member in members
                 .iter_mut()
                 .filter(|member| absent.contains(&member.device))
@@ -139,10 +161,52 @@ fn decide_group(
         })
     };
     let in_sync = |member: usize| record.members[member].status == MemberStatus::InSync;
-    if record.layout.is_complete(in_sync) {
-        Start::Now(Box::new(record))
-    } else {
-        Start::Wait(wait("too many members are absent", &absent))
+    record.layout.is_complete(in_sync).then_some(record)
+}
+
+impl Ledger {
+    /// Opens a group on its members that are there, with what is set of it. Its record, in which those that are absent are
+    /// out, becomes durable before anything is written that these would miss.
+    pub(super) async fn open_group(self: &Arc<Self>, record: GroupRecord) -> Result<Group, String> {
+        let id = record.id;
+        let devices = self.member_devices(&record);
+        let in_sync: Vec<_> = record
+            .members
+            .iter()
+            .zip(&devices)
+            .filter(|(member, _)| member.status == MemberStatus::InSync)
+            .filter_map(|(_, device)| device.clone())
+            .collect();
+        let recorded = self.record(&record, &in_sync).await;
+        recorded.map_err(|error| error.to_string())?;
+        let journal = Arc::clone(self) as Arc<dyn Journal>;
+        let opened = Group::open(record, devices, journal).await;
+        let group = opened.map_err(|error| error.to_string())?;
+        let looked = self.store.read(|truth| {
+            let scrubs = truth.scrubs.get(&id);
+            let scrub = scrubs.and_then(|scrubs| scrubs.running.clone());
+            (truth.copy_limits.get(&id).copied(), scrub)
+        });
+        let (limit, scrub) = looked.await;
+        group.set_standing_copy_limit(limit);
+        group.set_scrub(scrub);
+        Ok(group)
+    }
+
+    /// Has a device that is there again join its group, where its past allows it.
+    pub(super) async fn rejoin(&self, group: &Group, handle: &Arc<DeviceHandle>, superblock: &Superblock) {
+        let record = group.record();
+        let Some(member) = record.member(handle.id()) else {
+            return;
+        };
+        let blank = record.members[member].status == MemberStatus::Blank;
+        if !blank && !descends(&record, superblock) {
+            tracing::warn!(device = %superblock.number, "the device's past differs from its group's: it is not taken in");
+            return;
+        }
+        if let Err(error) = group.join(member, Arc::clone(handle)).await {
+            tracing::warn!(device = %superblock.number, %error, "member cannot be taken in again");
+        }
     }
 }
 

@@ -33,10 +33,18 @@ impl Tending {
 
     /// Ends the task at its next step, and waits for that: what it has begun is not cut off.
     pub(super) async fn end(mut self) {
+        self.begin_end().await;
+    }
+
+    /// The same, for one that stays where it is.
+    pub(super) fn begin_end(&mut self) -> impl Future<Output = ()> + use<> {
         self.group.halt();
-        let Some(task) = self.task.take() else { return };
-        if let Err(error) = task.await {
-            tracing::error!(group = %self.group.number(), %error, "background work of a group failed");
+        let (group, task) = (Arc::clone(&self.group), self.task.take());
+        async move {
+            let Some(task) = task else { return };
+            if let Err(error) = task.await {
+                tracing::error!(group = %group.number(), %error, "background work of a group failed");
+            }
         }
     }
 }

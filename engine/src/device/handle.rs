@@ -4,8 +4,9 @@
 //! anew. A flush that failed closes it (R5): a later one could succeed without the lost writes. A place that cannot be
 //! read (medium error) does not: other places are fine, and the RAID group writes the place anew. A file that was cut off
 //! while it was open is found before what it lacks passes for zeros: nothing is ever written at a device's very end, so
-//! that it stays too short.
+//! that it stays too short. A handle that was [superseded](DeviceHandle::supersede) changes nothing on the device.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Completion, Device, DeviceError, DeviceInfo, ErrorCounts, Io, Request, signature};
@@ -23,6 +24,17 @@ pub struct DeviceHandle {
     shrinks: bool,
     /// Taken only where something failed.
     errors: Mutex<ErrorCounts>,
+    doubts: Doubts,
+    is_superseded: AtomicBool,
+}
+
+/// Why what a device has may be another thing than what it shows now.
+#[derive(Debug, Default)]
+struct Doubts {
+    /// It did not answer something in time: that may be carried out at any later time.
+    timed_out: AtomicBool,
+    /// It answered that it could not flush: what it has may yet be lost, whatever it answers afterwards.
+    could_not_flush: AtomicBool,
 }
 
 /// Why the latch closed.
@@ -59,6 +71,8 @@ impl DeviceHandle {
             failed: OnceLock::new(),
             counters: Counters::default(),
             errors: Mutex::default(),
+            doubts: Doubts::default(),
+            is_superseded: AtomicBool::new(false),
         }
     }
 
@@ -98,6 +112,29 @@ impl DeviceHandle {
         if self.failed.set(failure).is_ok() {
             tracing::error!(device = %self.id, why, "storage device taken out of service");
         }
+    }
+
+    /// Whether something that this opening of the device was asked may be carried out at any later time.
+    pub fn has_timed_out(&self) -> bool {
+        self.doubts.timed_out.load(Ordering::Acquire)
+    }
+
+    /// Whether the device itself refused a flush (R5): no other opening makes good what it may have lost.
+    pub fn could_not_flush(&self) -> bool {
+        self.doubts.could_not_flush.load(Ordering::Acquire)
+    }
+
+    /// What may come of the same opening of the device, begun with anew, counts on.
+    pub fn doubt_as(&self, before: &Self) {
+        if before.has_timed_out() && Arc::ptr_eq(&self.device, &before.device) {
+            self.doubts.timed_out.store(true, Ordering::Release);
+        }
+    }
+
+    /// Another handle takes this one's place: through this one the device can be read, and is not changed any more. What
+    /// was begun before ends in its own time.
+    pub fn supersede(&self) {
+        self.is_superseded.store(true, Ordering::SeqCst);
     }
 
     /// What failed on the device, over all its openings that were [carried on](Self::carry_on).
@@ -143,6 +180,9 @@ impl DeviceHandle {
         if let Some(why) = self.failure() {
             return Io::failed(DeviceError::Latched(why.to_owned()), meter);
         }
+        if !matches!(request, Request::Read { .. }) && self.is_superseded.load(Ordering::SeqCst) {
+            return Io::failed(DeviceError::Latched("it was begun with anew".into()), meter);
+        }
         Io::metered(self.device.submit(request), meter)
     }
 
@@ -172,7 +212,15 @@ impl DeviceHandle {
 
     #[cold]
     fn note_failure(&self, io: &Io, error: &DeviceError) {
-        self.lock_errors().note(io.meter().asked(), error);
+        let asked = io.meter().asked();
+        self.lock_errors().note(asked, error);
+        match error {
+            DeviceError::Timeout => self.doubts.timed_out.store(true, Ordering::Release),
+            // Of a connection that ended nobody knows: as after a crash.
+            DeviceError::Gone(_) | DeviceError::Latched(_) => {}
+            _ if asked == Kind::Flush => self.doubts.could_not_flush.store(true, Ordering::Release),
+            _ => {}
+        }
         if severity(error) == Severity::Fatal && !matches!(error, DeviceError::Latched(_)) {
             let is_lost = matches!(error, DeviceError::Gone(_) | DeviceError::Timeout);
             self.close(&error.to_string(), is_lost);
@@ -234,6 +282,24 @@ mod tests {
     use crate::runtime::DataPlane;
 
     const LEN: usize = 64 << 10;
+
+    #[test]
+    fn a_handle_that_was_superseded_reads_and_changes_nothing() {
+        let memory = crate::device::memory::MemoryDevice::new(1 << 20);
+        let device = memory.open_as(DeviceId(uuid::Uuid::nil()));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let data = |fill| IoBuf::from_slice(&[fill; LEN]).into_slice();
+            device.write(0, data(7), false).await.unwrap();
+            device.supersede();
+            let range = ByteRange::between(0, LEN as u64);
+            assert!(device.write(0, data(8), true).await.is_err());
+            assert!(device.zero(range, false).await.is_err());
+            assert!(device.flush().await.is_err());
+            assert_eq!(device.read(0, LEN).await.unwrap().as_slice(), [7; LEN]);
+            assert_eq!(device.failure(), None);
+        });
+    }
 
     #[test]
     fn a_file_that_was_cut_off_fails_at_the_first_read_of_what_it_lacks_and_at_a_flush() {

@@ -37,7 +37,7 @@ impl Power {
 
 struct Inner {
     content: Vec<u8>,
-    fail_all: bool,
+    failing: Option<DeviceError>,
     power: Option<Power>,
     is_full: bool,
     hold_reads: bool,
@@ -60,7 +60,7 @@ impl MemoryDevice {
         };
         let inner = Inner {
             content: vec![0; capacity],
-            fail_all: false,
+            failing: None,
             power: None,
             is_full: false,
             hold_reads: false,
@@ -78,8 +78,20 @@ impl MemoryDevice {
         Arc::new(DeviceHandle::new(id, Arc::clone(self) as Arc<dyn Device>))
     }
 
+    /// The same device, opened once more: with its content as it is now.
+    pub(crate) fn another_opening(&self) -> Arc<Self> {
+        let capacity = usize::try_from(self.info.capacity).unwrap();
+        let opened = Self::with_block(capacity, self.info.block);
+        opened.scribble(0, &self.content(0, capacity));
+        opened
+    }
+
     pub(crate) fn fail_everything(&self, fail: bool) {
-        self.inner.lock().unwrap().fail_all = fail;
+        self.fail_with(fail.then_some(DeviceError::Os(5)));
+    }
+
+    pub(crate) fn fail_with(&self, error: Option<DeviceError>) {
+        self.inner.lock().unwrap().failing = error;
     }
 
     /// Fails everything once this is used up; `None`: never.
@@ -152,8 +164,9 @@ impl Device for MemoryDevice {
             buf: None,
         };
         let has_power = inner.power.as_ref().is_none_or(|power| power.use_for(&request));
-        if inner.fail_all || !has_power {
-            completion.result = Err(DeviceError::Os(5));
+        let failing = inner.failing.clone();
+        if let Some(error) = failing.or((!has_power).then_some(DeviceError::Os(5))) {
+            completion.result = Err(error);
             return Started::Done(completion);
         }
         match request {

@@ -48,6 +48,11 @@ pub trait Target: 'static {
     fn write(&self, at: u64, data: BufSlice, fua: bool) -> impl Future<Output = Result<(), IoError>>;
     fn zero(&self, range: ByteRange, options: ZeroOptions) -> impl Future<Output = Result<(), IoError>>;
     fn flush(&self) -> impl Future<Output = Result<(), IoError>>;
+    /// How often what was acknowledged and not flushed may have been lost while hosts stayed attached. Who was attached
+    /// before is told with its next flush: that alone must not succeed as if nothing had been.
+    fn losses(&self) -> u64 {
+        0
+    }
     /// Runs from the start of `range` on, joined where alike, at most `limit` of them; they may end before `range`
     /// does, and never reach beyond it.
     fn block_status(&self, range: ByteRange, limit: usize) -> Result<Vec<StatusRun>, IoError>;

@@ -134,12 +134,16 @@ impl<S: State> Store<S> {
         forced: bool,
     ) -> Result<(), StoreError> {
         let mut inner = self.inner.lock().await;
+        if let Some(unknown @ (StoreError::NoQuorum { .. } | StoreError::CutOff)) = &inner.broken {
+            return Err(unknown.clone());
+        }
         let mut live = Vec::new();
         for (device, range) in devices {
+            // A device that was begun with anew may have lost what it had.
             let known = inner
                 .live
                 .iter()
-                .find(|area| area.device.id() == device.id())
+                .find(|area| Arc::ptr_eq(&area.device, &device))
                 .cloned();
             live.push(match known {
                 Some(area) => area,
@@ -205,9 +209,23 @@ impl<S: State> Store<S> {
         }
     }
 
-    /// Whether anything can be changed: not while the holders were not taken, nor after a change of unknown outcome.
+    /// Whether anything can be changed: not while the holders were not taken, nor after a change of unknown outcome, nor
+    /// while too few holders are in service.
     pub async fn check_usable(&self) -> Result<(), StoreError> {
-        self.inner.lock().await.broken.clone().map_or(Ok(()), Err)
+        let inner = self.inner.lock().await;
+        inner.check_not_broken()?;
+        inner.check_in_service()
+    }
+
+    /// Whether exactly these devices hold the metadata, as they are open now.
+    pub async fn is_held_by(&self, devices: &[(Arc<DeviceHandle>, ByteRange)]) -> bool {
+        let inner = self.inner.lock().await;
+        let is_live = |device| inner.live.iter().any(|area| Arc::ptr_eq(&area.device, device));
+        let is_named = |device: &DeviceHandle| inner.named.holders.contains(&device.id());
+        inner.named.holders.len() == devices.len()
+            && devices
+                .iter()
+                .all(|(device, _)| is_live(device) && is_named(device))
     }
 
     /// Looks at the state.
@@ -254,15 +272,30 @@ impl<S: State> Inner<S> {
         live[index].rewrite(log, state, *tip, named, history).await
     }
 
+    fn check_not_broken(&self) -> Result<(), StoreError> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
     /// Whether at least half of `holders` are live.
     fn check_quorum(&self, holders: &[DeviceId]) -> Result<(), StoreError> {
-        let written = self
-            .live
-            .iter()
-            .filter(|area| holders.contains(&area.device.id()))
-            .count();
+        self.check_quorum_of(holders, |_| true)
+    }
+
+    /// Whether a commit can succeed as far as is known.
+    fn check_in_service(&self) -> Result<(), StoreError> {
+        self.check_quorum_of(&self.named.holders, |area| area.device.failure().is_none())
+    }
+
+    fn check_quorum_of(
+        &self,
+        holders: &[DeviceId],
+        counts: impl Fn(&Area) -> bool,
+    ) -> Result<(), StoreError> {
+        let live: Vec<&Area> = self.live.iter().filter(|area| counts(area)).collect();
+        let held = live.iter().filter(|area| holders.contains(&area.device.id()));
+        let written = held.count();
         let needed = holders.len().div_ceil(2);
-        if written >= needed && !self.live.is_empty() {
+        if written >= needed && !live.is_empty() {
             return Ok(());
         }
         Err(StoreError::NoQuorum {
@@ -301,9 +334,10 @@ impl<S: State> Inner<S> {
         records: Vec<S::Record>,
         holders: Vec<DeviceId>,
     ) -> Result<(), StoreError> {
-        if let Some(error) = &self.broken {
-            return Err(error.clone());
-        }
+        self.check_not_broken()?;
+        // Nothing is written that is known to be in vain: its outcome would be open for good, although the holders may
+        // come back as they were.
+        self.check_in_service()?;
         let tip = Tip {
             generation: self.tip.generation + 1,
             id: CommitId::random(ids),

@@ -329,10 +329,23 @@ impl Group {
         self.make_durable(&next).await?;
         drop(one_change);
         // Nothing may reach the old device any more: it may become part of something else.
+        self.writes_end().await;
+        Ok(())
+    }
+
+    /// Resolves when nothing is under way any more that was begun with the members as they were.
+    pub async fn writes_end(&self) {
+        drop(self.change.lock().await);
         let whole = ByteRange::between(0, self.layout.known_space());
         drop(self.lock.claim(whole, Mode::Exclusive).await);
         self.background_writes_end().await;
-        Ok(())
+    }
+
+    /// Its members are begun with anew: this group changes nothing on them any more.
+    pub fn supersede(&self) {
+        for (_, device) in self.members.load().all_writable() {
+            device.supersede();
+        }
     }
 
     /// Resolves when what was being written beside the requests of hosts, to members as they were, is written.

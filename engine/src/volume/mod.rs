@@ -12,6 +12,7 @@ pub mod hook;
 mod target;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -56,6 +57,7 @@ pub struct Volume {
     hooks: ArcSwapOption<Vec<Arc<dyn Hook>>>,
     running: RunningRequests,
     counters: Counters,
+    losses: AtomicU64,
 }
 
 impl Volume {
@@ -69,6 +71,7 @@ impl Volume {
             hooks: ArcSwapOption::const_empty(),
             running: RunningRequests::default(),
             counters: Counters::default(),
+            losses: AtomicU64::new(0),
         }
     }
 
@@ -92,6 +95,28 @@ impl Volume {
     /// Takes a larger shape into use: more capacity, or more of it mapped. What was mapped stays where it was.
     pub fn grow(&self, shape: Shape) {
         self.shape.store(Arc::new(shape));
+    }
+
+    /// Has requests that begin now use a group that was opened anew, in the place of the one that it was. `may_lack`: of
+    /// what was acknowledged and not flushed.
+    pub fn use_reopened(&self, group: &Arc<Group>, may_lack: bool) {
+        let before = self.shape.load_full();
+        if !before.groups.iter().any(|known| known.number() == group.number()) {
+            return;
+        }
+        let groups = before.groups.iter().map(|known| match known {
+            known if known.number() == group.number() => Arc::clone(group),
+            other => Arc::clone(other),
+        });
+        if may_lack {
+            // Before anything can be flushed.
+            self.losses.fetch_add(1, Ordering::SeqCst);
+        }
+        self.shape.store(Arc::new(Shape {
+            capacity: before.capacity,
+            map: before.map.clone(),
+            groups: groups.collect(),
+        }));
     }
 
     /// Sets what watches this volume's writes.

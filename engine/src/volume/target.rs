@@ -1,5 +1,7 @@
 //! A volume as what host protocols attach to: every kind of request on its way down.
 
+use std::sync::atomic::Ordering;
+
 use futures_util::future::join_all;
 
 use super::{Shape, Volume, stopping};
@@ -223,6 +225,10 @@ impl Target for Volume {
             let _running = self.running.begin().ok_or_else(stopping)?;
             flush_groups(&self.shape.load_full()).await
         })
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
     }
 
     fn block_status(&self, range: ByteRange, limit: usize) -> Result<Vec<StatusRun>, IoError> {

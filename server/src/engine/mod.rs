@@ -28,6 +28,7 @@ use uuid::Uuid;
 use crate::files::{self, FileError};
 use locations::Locations;
 use opening::{Opened, open_appliance, unlabelled};
+use source::WhereNoted;
 
 /// How long running requests may take at the end.
 const GRACE: Duration = Duration::from_secs(30);
@@ -90,7 +91,7 @@ pub struct Engine {
     plane: Arc<DataPlane>,
     identity_path: PathBuf,
     identity: std::sync::Mutex<Identity>,
-    pub locations: Locations,
+    pub locations: Arc<Locations>,
     /// Held by whoever makes devices part of the appliance.
     turn: Mutex<()>,
     /// Where the appliance offers its exports, also while there is none.
@@ -131,7 +132,7 @@ impl Engine {
             plane: Arc::new(DataPlane::start(threads)?),
             identity_path,
             identity: std::sync::Mutex::new(identity),
-            locations: Locations::open(folder)?,
+            locations: Arc::new(Locations::open(folder)?),
             turn: Mutex::default(),
             registry: Arc::default(),
             state: watch::Sender::new(EngineState::Blank),
@@ -183,6 +184,10 @@ impl Engine {
         }
     }
 
+    fn opener(&self) -> Arc<WhereNoted> {
+        Arc::new(WhereNoted(Arc::clone(&self.locations)))
+    }
+
     /// Opens what the locations lead to.
     async fn open(&self) {
         let identity = self.identity();
@@ -195,7 +200,10 @@ impl Engine {
             return;
         }
         let (own, options) = (ApplianceId(identity.id), self.options(false));
-        let opened = self.run(move || open_appliance(list, Some(own), options)).await;
+        let opener = self.opener();
+        let opened = self
+            .run(move || open_appliance(list, Some(own), options, opener))
+            .await;
         let state = match opened {
             Ok(Ok(opened)) => match self.note_opened(opened) {
                 Ok(()) => EngineState::Open,
@@ -239,7 +247,7 @@ impl Engine {
         settings: appliance::ApplianceSettings,
         device: NewDevice,
     ) -> Result<Result<DeviceMade, VerbError>, EngineError> {
-        let (id, registry) = (self.id(), Arc::clone(&self.registry));
+        let (id, registry, opener) = (self.id(), Arc::clone(&self.registry), self.opener());
         let made = self
             .run(move || async move {
                 let place = APPLIANCE.with(Rc::clone);
@@ -254,6 +262,7 @@ impl Engine {
                     registry,
                 };
                 let created = Appliance::create(operation, new, IdSource::from_system()).await?;
+                created.set_opener(opener);
                 let answer = created.answered(operation).await;
                 *place = Some(created);
                 match answer {
@@ -282,8 +291,10 @@ impl Engine {
             let is_done = !sources.is_empty() && self.identity().imported == sources;
             return Ok(is_done.then_some(()).ok_or(ImportError::NotBlank));
         }
-        let (list, options) = (unlabelled(&sources), self.options(true));
-        let opened = self.run(move || open_appliance(list, None, options)).await?;
+        let (list, options, opener) = (unlabelled(&sources), self.options(true), self.opener());
+        let opened = self
+            .run(move || open_appliance(list, None, options, opener))
+            .await?;
         let Opened { id, places } = match opened {
             Ok(opened) => opened,
             Err(why) => return Ok(Err(ImportError::Devices(why))),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::APPLIANCE;
 use super::locations::{Location, place};
-use super::source;
+use super::source::{self, WhereNoted};
 
 /// An appliance that was opened.
 pub(super) struct Opened {
@@ -43,6 +43,7 @@ pub(super) async fn open_appliance(
     mut places: Vec<Location>,
     own: Option<ApplianceId>,
     options: OpenOptions,
+    opener: Arc<WhereNoted>,
 ) -> Result<Opened, String> {
     let mut listed: BTreeSet<Uuid> = places.iter().filter_map(|location| location.device).collect();
     let (mut devices, mut left_out): (Vec<Arc<dyn Device>>, Vec<String>) = Default::default();
@@ -77,6 +78,7 @@ pub(super) async fn open_appliance(
         format!("{error}{left_out}")
     })?;
     let id = appliance.id();
+    appliance.set_opener(opener);
     let place = APPLIANCE.with(std::rc::Rc::clone);
     *place.write().await = Some(appliance);
     Ok(Opened { id, places })

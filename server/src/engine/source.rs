@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ashlar_engine::appliance::{Opener, Opening};
 use ashlar_engine::device::remote::{ConnectError, RemoteDevice, RemoteOptions};
 use ashlar_engine::device::{CachePolicy, Device, LocalDevice, OpenError, OpenOptions, block, file};
 use ashlar_engine::nbd::uri::{NbdUri, UriError};
+use ashlar_engine::types::DeviceId;
 use ashlar_openapi::devices::{Cache, DeviceSource};
+
+use super::locations::Locations;
 
 /// Why a device cannot be opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,20 @@ pub enum SourceError {
     Path(String),
     #[error("the appliance is stopping")]
     Stopping,
+}
+
+/// Opens the appliance's devices where they are noted to be found.
+pub(super) struct WhereNoted(pub(super) Arc<Locations>);
+
+impl Opener for WhereNoted {
+    fn open(&self, device: DeviceId) -> Opening {
+        let source = self.0.of(device.0);
+        Box::pin(async move {
+            let source = source.ok_or_else(|| "where it is found on this machine is not known".to_owned())?;
+            let opened = open_blocking(&source).await;
+            opened.map_err(|error| error.to_string())
+        })
+    }
 }
 
 fn options(cache: Option<Cache>) -> OpenOptions {

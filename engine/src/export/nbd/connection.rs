@@ -7,6 +7,7 @@
 //! replies that the client does not take); at the bound nothing more is received. However the connection ends, requests
 //! that were started run to their end before [`transmit`] gives up the attachment.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -97,6 +98,7 @@ where
         read_only: export.access.read_only,
         contexts: agreed.contexts,
         counters: Arc::clone(&export.counters),
+        losses: Cell::new(export.target.losses()),
     });
     let mut transmission = Transmission {
         stream,

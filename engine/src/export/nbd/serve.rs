@@ -2,6 +2,7 @@
 //!
 //! Invariant: [`errno`] is the only place that knows how the engine's errors look to an NBD client.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub(super) struct Session<T> {
     pub(super) read_only: bool,
     pub(super) contexts: MetaContexts,
     pub(super) counters: Arc<Counters>,
+    /// The target's losses that the client knows of.
+    pub(super) losses: Cell<u64>,
 }
 
 /// A reply, and how much payload its request kept in memory.
@@ -78,7 +81,7 @@ pub(super) async fn serve<T: Target>(session: Rc<Session<T>>, request: Request) 
         Command::Write { .. } | Command::Zero { .. } if session.read_only => failed(&IoError::ReadOnly, true),
         Command::Write { at, data, fua } => done(target.write(at, data, fua).await, true),
         Command::Zero { range, options } => done(target.zero(range, options).await, true),
-        Command::Flush => done(target.flush().await, false),
+        Command::Flush => done(flush(&session).await, false),
         Command::BlockStatus { range, one } => status(&session, range, one),
         Command::Refused { errno, why } => Answer::Failed {
             errno,
@@ -99,6 +102,18 @@ pub(super) async fn serve<T: Target>(session: Rc<Session<T>>, request: Request) 
         },
         payload,
     }
+}
+
+/// Each loss fails one flush of each connection (R5).
+async fn flush<T: Target>(session: &Session<T>) -> Result<(), IoError> {
+    session.target.flush().await?;
+    let losses = session.target.losses();
+    if session.losses.replace(losses) == losses {
+        return Ok(());
+    }
+    Err(IoError::Device(
+        "what was acknowledged before it came back, and not flushed, may be lost".into(),
+    ))
 }
 
 /// Checks the length, because a reply with another one would garble everything after it.
